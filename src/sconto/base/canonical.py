@@ -1,0 +1,140 @@
+"""Bytes that everybody computes alike, and the digests that name them.
+
+`canonical` is RFC 8785 (JCS); a digest of a document is SHA-256 of those bytes in the notation of
+RFC 9530 (`sha-256=:…:`); a frame id is the same digest as an RFC 6920 name.
+"""
+
+import base64
+import hashlib
+import json
+from typing import Any
+
+import rfc8785
+
+from sconto.base.errors import InvalidInputError
+
+#: JSON deeper than this is refused; no document of ours comes near.
+JSON_DEPTH_MAX = 32
+#: RFC 8785 numbers are IEEE doubles: beyond this an integer would change on its way.
+JSON_INTEGER_MAX = 2**53 - 1
+
+
+def canonical(document: Any) -> bytes:
+    """RFC 8785 bytes of a JSON value made of dict, list, str, int, bool and None."""
+    try:
+        return rfc8785.dumps(document)
+    except (rfc8785.CanonicalizationError, RecursionError, UnicodeError) as error:
+        raise InvalidInputError(f"the document has no canonical form: {error}") from None
+
+
+def b64url(data: bytes) -> str:
+    """Unpadded base64url."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def b64url_decode(text: str) -> bytes:
+    """Bytes of unpadded base64url; ValueError on anything else, also on a second spelling."""
+    data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    if b64url(data) != text:
+        raise ValueError("not canonical base64url")
+    return data
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 in the notation of RFC 9530: `sha-256=:<base64>:`."""
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(data).digest()).decode()}:"
+
+
+def ni(data: bytes) -> str:
+    """SHA-256 as an RFC 6920 name: `ni:///sha-256;<base64url>`."""
+    return "ni:///sha-256;" + b64url(hashlib.sha256(data).digest())
+
+
+def parse_json(body: bytes, *, max_bytes: int, what: str = "body") -> Any:
+    """Strict JSON: bounded size and depth, no duplicate key, NaN, huge integer or lone surrogate.
+
+    Numbers with a fraction or exponent are refused too: money, counts and rates are integers.
+    Raises InvalidInputError, which names what is wrong and where it can be told, the key.
+    """
+    if len(body) > max_bytes:
+        raise InvalidInputError(
+            f"{what} is larger than {max_bytes} bytes", code="too_large", limit_bytes=max_bytes
+        )
+    try:
+        text = body.decode("utf-8")
+        value = json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_float=_no_number,
+            parse_constant=_no_number,
+            parse_int=_integer,
+        )
+    except InvalidInputError:
+        raise
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(
+            f"{what} is not UTF-8 at byte {error.start}", code="invalid_json"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise InvalidInputError(
+            f"{what} is not JSON: {error.msg} at line {error.lineno} column {error.colno}",
+            code="invalid_json",
+        ) from None
+    except RecursionError:
+        raise InvalidInputError(f"{what} is nested too deeply", code="invalid_json") from None
+    _check(value, what)
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise InvalidInputError(
+                    f"the key {key!r} stands twice", code="invalid_json", field=key
+                )
+            seen.add(key)
+    return result
+
+
+def _no_number(text: str) -> Any:
+    raise InvalidInputError(
+        f"{text} is not an integer", code="invalid_json", remedy="use integer minor units"
+    )
+
+
+def _integer(text: str) -> int:
+    if len(text) > 17 or abs(value := int(text)) > JSON_INTEGER_MAX:
+        raise InvalidInputError(f"the integer {text[:20]} is beyond 2^53 - 1", code="invalid_json")
+    return value
+
+
+def _check(value: Any, what: str) -> None:
+    """Walk without recursion: depth is bounded and every text can be encoded again."""
+    stack: list[tuple[Any, int]] = [(value, 1)]
+    while stack:
+        item, depth = stack.pop()
+        if isinstance(item, str):
+            _check_text(item, what)
+        elif isinstance(item, (dict, list)):
+            if depth > JSON_DEPTH_MAX:
+                raise InvalidInputError(
+                    f"{what} is nested deeper than {JSON_DEPTH_MAX}", code="invalid_json"
+                )
+            if isinstance(item, dict):
+                for key in item:
+                    _check_text(key, what)
+                stack.extend((child, depth + 1) for child in item.values())
+            else:
+                stack.extend((child, depth + 1) for child in item)
+
+
+def _check_text(text: str, what: str) -> None:
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidInputError(f"{what} has a lone surrogate", code="invalid_json") from None

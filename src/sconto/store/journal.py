@@ -1,0 +1,138 @@
+"""The journal table and the statistics that are folded from it, in one transaction."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from sconto.ledger.journal import GENESIS, Entry, chain, decode_entry, encode_entry
+from sconto.statistics import Cell, Counters, Fold
+from sconto.store.schema import journal, refusal_statistics, statistics
+
+
+def append(connection: sa.Connection, entries: Sequence[Entry]) -> None:
+    """Append entries to the chain and add what they count; gapless, in the order given."""
+    if not entries:
+        return
+    last = connection.execute(
+        sa.select(journal.c.sequence, journal.c.hash).order_by(journal.c.sequence.desc()).limit(1)
+    ).first()
+    sequence, previous = (last.sequence, last.hash) if last else (0, GENESIS)
+    rows = []
+    fold = Fold()
+    for entry in entries:
+        data = encode_entry(entry)
+        sequence += 1
+        previous = chain(previous, data)
+        rows.append(
+            {
+                "sequence": sequence,
+                "kind": entry.kind,
+                "promotion_id": entry.promotion_id,
+                "merchant": entry.merchant,
+                "at_ms": entry.at_ms,
+                "entry": data,
+                "hash": previous,
+            }
+        )
+        fold.add(entry)
+    connection.execute(sa.insert(journal), rows)
+    _add(connection, fold)
+
+
+def _add(connection: sa.Connection, fold: Fold) -> None:
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    counts = insert(statistics)
+    connection.execute(
+        counts.on_conflict_do_update(
+            index_elements=Cell._fields,
+            set_={name: statistics.c[name] + counts.excluded[name] for name in Counters._fields},
+        ),
+        [
+            {**cell._asdict(), **counters._asdict()}
+            for cell, counters in sorted(fold.cells.items())
+        ],
+    )
+    if fold.refusals:
+        refusals = insert(refusal_statistics)
+        connection.execute(
+            refusals.on_conflict_do_update(
+                index_elements=[*Cell._fields, "reason"],
+                set_={"refused": refusal_statistics.c.refused + refusals.excluded.refused},
+            ),
+            [
+                {**cell._asdict(), "reason": reason, "refused": number}
+                for (cell, reason), number in sorted(fold.refusals.items())
+            ],
+        )
+
+
+def entries(connection: sa.Connection, *, after: int = 0) -> Iterator[tuple[int, Entry]]:
+    """Sequence number and entry, in order, after a sequence number."""
+    rows = connection.execute(
+        sa.select(journal.c.sequence, journal.c.entry)
+        .where(journal.c.sequence > after)
+        .order_by(journal.c.sequence),
+        execution_options={"yield_per": 1000},
+    )
+    for row in rows:
+        yield row.sequence, decode_entry(row.entry)
+
+
+def first_broken(connection: sa.Connection) -> int | None:
+    """Sequence number of the first entry that is missing or was changed; None: the chain holds."""
+    previous = GENESIS
+    expected = 1
+    for row in connection.execute(
+        sa.select(journal.c.sequence, journal.c.entry, journal.c.hash).order_by(
+            journal.c.sequence
+        ),
+        execution_options={"yield_per": 1000},
+    ):
+        previous = chain(previous, row.entry)
+        if row.sequence != expected or row.hash != previous:
+            return expected
+        expected += 1
+    return None
+
+
+def cells(
+    connection: sa.Connection,
+    *,
+    promotions: Iterable[str] | None = None,
+    merchant: str | None = None,
+) -> list[tuple[Cell, Counters]]:
+    """Counters by promotion, merchant and day, in that order; None: of all promotions."""
+    query = sa.select(statistics).order_by(*(statistics.c[name] for name in Cell._fields))
+    if promotions is not None:
+        query = query.where(statistics.c.promotion_id.in_(list(promotions)))
+    if merchant is not None:
+        query = query.where(statistics.c.merchant == merchant)
+    return [
+        (_cell(row._mapping), Counters(*(row._mapping[name] for name in Counters._fields)))
+        for row in connection.execute(query)
+    ]
+
+
+def refusals(
+    connection: sa.Connection, *, promotions: Iterable[str] | None = None
+) -> dict[str, int]:
+    """Refusals at checkout by reason code; None: of all promotions."""
+    number = sa.func.sum(refusal_statistics.c.refused)
+    query = sa.select(refusal_statistics.c.reason, number).group_by(refusal_statistics.c.reason)
+    if promotions is not None:
+        query = query.where(refusal_statistics.c.promotion_id.in_(list(promotions)))
+    return {row[0]: int(row[1]) for row in connection.execute(query)}
+
+
+def recount(connection: sa.Connection) -> Fold:
+    """The statistics as the journal has them, to compare with the tables."""
+    fold = Fold()
+    for _, entry in entries(connection):
+        fold.add(entry)
+    return fold
+
+
+def _cell(row: Any) -> Cell:
+    return Cell(*(row[name] for name in Cell._fields))
