@@ -26,6 +26,13 @@ from sconto.base.errors import InvalidInputError
 #: Bytes of a compact JWS at most; tokens are about 900.
 JWS_BYTES_MAX = 16_384
 SEED_BYTES = 32
+#: Prime of Curve25519.
+_P = 2**255 - 19
+#: `y` of the points of small order (RFC 7748 section 7): under the key 1 one signature fits every
+#: message, and OpenSSL does not mind.
+_WEAK_Y = frozenset(
+    {0, 1, _P - 1, (y := 0x5FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826), _P - y}
+)
 _ED25519 = jose.JWSRegistry(algorithms=["Ed25519"])
 
 
@@ -33,6 +40,12 @@ def thumbprint(jwk: Mapping[str, Any]) -> str:
     """RFC 7638 thumbprint of a public Ed25519 JWK."""
     required = {name: jwk[name] for name in ("crv", "kty", "x")}
     return b64url(hashlib.sha256(canonical(required)).digest())
+
+
+def _check_strong(raw: bytes) -> None:
+    y = int.from_bytes(raw, "little") % 2**255
+    if y >= _P or y in _WEAK_Y:
+        raise ValueError("a weak key, or a second spelling of one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +67,7 @@ class PublicKey:
         try:
             raw = b64url_decode(jwk["x"])
             key = Ed25519PublicKey.from_public_bytes(raw)
+            _check_strong(raw)
         except (KeyError, TypeError, ValueError):
             raise InvalidInputError("x is not an Ed25519 public key", field=f"{field}.x") from None
         public = {"crv": "Ed25519", "kty": "OKP", "x": jwk["x"]}

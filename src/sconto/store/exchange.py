@@ -71,9 +71,7 @@ def _advance(connection: sa.Connection, destination: str, count: int) -> int:
         index_elements=["destination"],
         set_={"last_sequence": outbox_streams.c.last_sequence + count},
     )
-    return int(
-        connection.execute(statement.returning(outbox_streams.c.last_sequence)).scalar_one()
-    )
+    return int(connection.execute(statement.returning(outbox_streams.c.last_sequence)).scalar_one())
 
 
 def _cloud_event(source: str, number: int, now_ms: int, draft: Draft) -> bytes:
@@ -86,7 +84,7 @@ def _cloud_event(source: str, number: int, now_ms: int, draft: Draft) -> bytes:
             "type": draft.type,
             "subject": draft.subject,
             "time": rfc3339(now_ms),
-            "sequence": number,
+            "sequence": f"{number:020}",
             "datacontenttype": "application/json",
             "data": draft.data,
         }
@@ -149,9 +147,7 @@ def receive(
     )
     statement = insert(inbox_streams).values(source=source, last_sequence=sequence)
     connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["source"], set_={"last_sequence": sequence}
-        )
+        statement.on_conflict_do_update(index_elements=["source"], set_={"last_sequence": sequence})
     )
 
 

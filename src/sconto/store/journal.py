@@ -49,10 +49,7 @@ def _add(connection: sa.Connection, fold: Fold) -> None:
             index_elements=Cell._fields,
             set_={name: statistics.c[name] + counts.excluded[name] for name in Counters._fields},
         ),
-        [
-            {**cell._asdict(), **counters._asdict()}
-            for cell, counters in sorted(fold.cells.items())
-        ],
+        [{**cell._asdict(), **counters._asdict()} for cell, counters in sorted(fold.cells.items())],
     )
     if fold.refusals:
         refusals = insert(refusal_statistics)
@@ -85,9 +82,7 @@ def first_broken(connection: sa.Connection) -> int | None:
     previous = GENESIS
     expected = 1
     for row in connection.execute(
-        sa.select(journal.c.sequence, journal.c.entry, journal.c.hash).order_by(
-            journal.c.sequence
-        ),
+        sa.select(journal.c.sequence, journal.c.entry, journal.c.hash).order_by(journal.c.sequence),
         execution_options={"yield_per": 1000},
     ):
         previous = chain(previous, row.entry)

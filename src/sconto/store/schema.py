@@ -30,7 +30,7 @@ def _one_of(column: str, *values: str) -> sa.CheckConstraint:
     return sa.CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
-# --- who: tenants, keys, peers ------------------------------------------------------------------
+# --- who: tenants, keys, peers -----------------------------------------------------------------
 
 tenants = sa.Table(
     "tenants",
@@ -88,7 +88,7 @@ clients = sa.Table(
     sa.UniqueConstraint("hub", "subject"),
 )
 
-# --- terms ----------------------------------------------------------------------------------------
+# --- terms ---------------------------------------------------------------------------------------
 
 promotions = sa.Table(
     "promotions",
@@ -115,7 +115,7 @@ terms = sa.Table(
     sa.UniqueConstraint("promotion_id", "version"),
 )
 
-# --- frames ---------------------------------------------------------------------------------------
+# --- frames --------------------------------------------------------------------------------------
 
 frames = sa.Table(
     "frames",
@@ -161,7 +161,7 @@ frame_resources = sa.Table(
     sa.Column("content", sa.LargeBinary, nullable=False),
 )
 
-# --- tokens ---------------------------------------------------------------------------------------
+# --- tokens --------------------------------------------------------------------------------------
 
 tokens = sa.Table(
     "tokens",  # hub: issued; wallet: held
@@ -213,7 +213,7 @@ coupon_information = sa.Table(
     sa.CheckConstraint("uses_left >= 0 AND uses_left <= uses", name="uses_left"),
 )
 
-# --- ledger: budgets, allotments, redemptions -------------------------------------------------------
+# --- ledger: budgets, allotments, redemptions ------------------------------------------------------
 
 budgets = sa.Table(
     "budgets",  # at whoever promises: cap = free + open + spent + written off
@@ -344,7 +344,7 @@ redemptions = sa.Table(
     _one_of("state", "reserved", "redeemed", "released", "expired", "reversed", "disputed"),
 )
 
-# --- journal and statistics -------------------------------------------------------------------------
+# --- journal and statistics ------------------------------------------------------------------------
 
 journal = sa.Table(
     "journal",  # append-only, gapless, each entry chained to the one before by its hash
@@ -389,7 +389,7 @@ refusal_statistics = sa.Table(
     sa.Column("refused", _Count, nullable=False),
 )
 
-# --- exchange with peers ----------------------------------------------------------------------------
+# --- exchange with peers ---------------------------------------------------------------------------
 
 outbox_streams = sa.Table(
     "outbox_streams",

@@ -1,0 +1,120 @@
+"""The cart as the stages see it: lines in canonical order, and what discounts have left of them.
+
+`Basket` is made once for each evaluation and never changes. `State` is what the promotions applied
+so far have left; a search copies it for each branch. Quantities are numbers, never expanded: the
+open units of a line all cost the same, and units that a promotion has used are kept apart.
+"""
+
+from collections.abc import Callable
+
+from sconto.cart.model import Cart, Holder, Line
+from sconto.terms.schedule import minute_of_week
+
+#: From a basket to positions of its lines, rising.
+Select = Callable[["Basket"], list[int]]
+
+
+class Basket:
+    """A cart, its holder and the instant, with its lines by id and their figures side by side."""
+
+    __slots__ = (
+        "_minutes",
+        "_selected",
+        "all_lines",
+        "at_ms",
+        "cart",
+        "discountable",
+        "floors",
+        "gift_lines",
+        "has_floors",
+        "holder",
+        "initial",
+        "lines",
+        "quantities",
+        "skus",
+        "subtotal",
+    )
+
+    def __init__(self, cart: Cart, holder: Holder, at_ms: int) -> None:
+        self.cart, self.holder, self.at_ms = cart, holder, at_ms
+        #: Canonical order, so that rounding does not depend on the order of the input.
+        lines = sorted(cart.lines, key=_line_id)
+        self.gift_lines: list[Line] = [line for line in lines if line.gift_of is not None]
+        if self.gift_lines:
+            lines = [line for line in lines if line.gift_of is None]
+        self.lines = lines
+        self.all_lines = list(range(len(lines)))
+        self.initial = [
+            line.amount_minor or 0
+            if line.price_minor is None
+            else line.price_minor * line.quantity
+            for line in lines
+        ]
+        self.quantities = [line.quantity for line in lines]
+        self.skus = [line.sku for line in lines]
+        self.discountable = [i for i, line in enumerate(lines) if line.discountable]
+        self.floors = [line.floor_price_minor * line.quantity for line in lines]
+        self.has_floors = any(self.floors)
+        self.subtotal = sum(self.initial)
+        self._selected: dict[Select, list[int]] = {}
+        self._minutes: dict[str, int] = {}
+
+    def select(self, select: Select) -> list[int]:
+        """Positions of the lines that a selector means; each selector is asked once."""
+        found = self._selected.get(select)
+        if found is None:
+            found = self._selected[select] = select(self)
+        return found
+
+    def minute_of_week(self, zone: str) -> int:
+        """Minutes since Monday 00:00 on the wall clock of a zone; each zone is asked once."""
+        minute = self._minutes.get(zone)
+        if minute is None:
+            minute = self._minutes[zone] = minute_of_week(self.at_ms, zone)
+        return minute
+
+
+class State:
+    """What is left of each line and of shipping, and which units are used already.
+
+    `used[i]` is (units, what is left of their price): they take part in no other promotion that
+    uses units, while one that takes from whole lines takes from them too.
+    """
+
+    __slots__ = ("left", "shipping", "used")
+
+    def __init__(self, left: list[int], shipping: int, used: dict[int, tuple[int, int]]) -> None:
+        self.left, self.shipping, self.used = left, shipping, used
+
+    @classmethod
+    def start(cls, basket: Basket) -> "State":
+        shipping = basket.cart.shipping
+        return cls(basket.initial[:], shipping.amount_minor if shipping else 0, {})
+
+    def copy(self) -> "State":
+        return State(self.left[:], self.shipping, self.used.copy())
+
+    def take_line(self, line: int, amount_minor: int) -> None:
+        """Take from a whole line; its used units carry their share, rounded down."""
+        if line in self.used:
+            units, value = self.used[line]
+            value -= amount_minor * value // self.left[line] if self.left[line] else 0
+            self.used[line] = (units, min(value, self.left[line] - amount_minor))
+        self.left[line] -= amount_minor
+
+    def use_units(self, line: int, units: int, value_minor: int, amount_minor: int) -> None:
+        """Use open units worth `value_minor` and take `amount_minor` from them."""
+        before, value = self.used.get(line, (0, 0))
+        self.used[line] = (before + units, value + value_minor - amount_minor)
+        self.left[line] -= amount_minor
+
+    def open_units(self, line: int, quantity: int) -> tuple[int, int]:
+        """Units that are not used yet, and what is left of their price."""
+        if line not in self.used:
+            return quantity, self.left[line]
+        units, value = self.used[line]
+        return quantity - units, self.left[line] - value
+
+
+def _line_id(line: Line) -> str:
+    return line.id

@@ -1,0 +1,262 @@
+"""What every server is made of, and how its endpoints become an application.
+
+A server (`hub.Hub`, `merchant.Merchant`, `wallet.Wallet`) holds a `Base` and adds its endpoints and
+event handlers. `Base` opens the datastore, knows the peers, authenticates, and delivers events.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import msgspec
+import sqlalchemy as sa
+from litestar import Litestar, Response
+from litestar.exceptions import HTTPException
+from litestar.handlers import asgi
+from sqlalchemy.exc import SQLAlchemyError
+
+import sconto
+from sconto.base.errors import InvalidInputError, NotAuthenticatedError, UnavailableError
+from sconto.base.keys import PublicKey
+from sconto.federation.replay import ReplayGuard
+from sconto.federation.signatures import PROFILE_PATH, SignedBy, verify_request
+from sconto.servers import endpoint as edge
+from sconto.servers import exchange as events
+from sconto.servers.config import Home, lock_home
+from sconto.servers.endpoint import Answer, Call, Endpoint, endpoint
+from sconto.servers.openapi import openapi_document
+from sconto.servers.pages import Pages
+from sconto.servers.peers import Directory, PeerClient, make_http
+from sconto.servers.principal import (
+    SESSION_COOKIE,
+    KeyRing,
+    Principal,
+    session_key_id,
+)
+from sconto.store.database import migrate
+from sconto.store.writer import Store
+
+log = logging.getLogger("sconto.server")
+
+UCP_VERSION = "2026-08-25"
+
+
+def wall_clock_ms() -> int:
+    """The system's clock, in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Base:
+    """The parts that all servers have. `clock` is the business clock, in milliseconds."""
+
+    def __init__(self, home: Home, clock: Callable[[], int] = wall_clock_ms) -> None:
+        self.home = home
+        self.clock = clock
+        self.lock = lock_home(home)
+        migrate(home.database_url)
+        self.store = Store(home.database_url, source=home.url, clock=clock)
+        self.key_ring = KeyRing()
+        self.replays = ReplayGuard()
+        self.pages = Pages(home)
+        self.started_at_ms = wall_clock_ms()
+
+    async def start(self) -> None:
+        """Open connections to the outside; needs the event loop."""
+        self.http = make_http()
+        self.client = PeerClient(self.home, self.http, wall_clock_ms)
+        self.directory = Directory(self.store, self.http, wall_clock_ms)
+        self.deliverer = events.Deliverer(self.store, self.client)
+        await self.deliverer.start()
+
+    async def stop(self) -> None:
+        """Stop delivering, finish what was accepted, close the datastore."""
+        await self.deliverer.stop()
+        await self.http.aclose()
+        await asyncio.to_thread(self.close)
+
+    def close(self) -> None:
+        self.store.close()
+        self.lock.close()
+
+    async def authenticate(self, call: Call) -> Principal:
+        """Who makes this call: an API key, a session cookie, or a peer by its signature.
+
+        Raises NotAuthenticatedError or InvalidInputError with a code of RFC 9421's profile.
+        """
+        authorization = call.header(b"authorization")
+        if authorization is not None:
+            scheme, _, text = authorization.partition(" ")
+            if scheme.lower() != "bearer":
+                raise NotAuthenticatedError("only bearer keys are accepted", field="Authorization")
+            return self.key_ring.principal(text, wall_clock_ms(), self.store.read)
+        if call.header(b"signature") is not None:
+            return await self._signed(call)
+        cookie = call.cookies().get(SESSION_COOKIE)
+        if cookie is not None:
+            return self._session(call, cookie)
+        raise NotAuthenticatedError(
+            "this needs an API key or a signed request",
+            field="Authorization",
+            remedy="send `Authorization: Bearer sconto_…`",
+        )
+
+    async def _signed(self, call: Call) -> Principal:
+        named: list[tuple[str, str]] = []
+
+        def lookup(profile_url: str, kid: str) -> PublicKey | None:
+            named.append((profile_url.removesuffix(PROFILE_PATH), kid))
+            self.directory.trusted(named[0][0])
+            return self.directory.known_keys(named[0][0]).get(kid)
+
+        def verify() -> SignedBy:
+            return verify_request(
+                call.method,
+                self.home.url,
+                call.raw_target,
+                [(k.decode("latin-1"), v.decode("latin-1")) for k, v in call.header_list],
+                call.body,
+                lookup,
+                now_s=wall_clock_ms() // 1000,
+            )
+
+        try:
+            signed = verify()
+        except InvalidInputError as error:
+            # A key that we do not know yet may have been published since: look once, then again.
+            if error.code != "key_not_found" or await self.directory.key(*named[0]) is None:
+                raise
+            signed = verify()
+        peer = self.directory.trusted(signed.peer_url)
+        if not self.replays.is_new(signed.signature_id, wall_clock_ms()):
+            raise NotAuthenticatedError(
+                "this signed request was received before",
+                code="signature_replayed",
+                field="Signature",
+                remedy="sign each request anew",
+            )
+        return Principal(peer.tenant_id, peer.kind, peer.scopes, peer_url=peer.url)
+
+    def _session(self, call: Call, cookie: str) -> Principal:
+        now_ms = wall_clock_ms()
+        key_id = session_key_id(self.home.secret, cookie, now_ms)
+        key = None if key_id is None else self.key_ring.get(key_id, now_ms, self.store.read)
+        if key is None or key.revoked_at_ms is not None:
+            raise NotAuthenticatedError(
+                "the session is over", field="Cookie", remedy="sign in again"
+            )
+        self.pages.check_origin(call)
+        return Principal(key.tenant_id, key.tenant_kind, key.scopes, key_id=key.key_id)
+
+    def health(self) -> dict[str, Any]:
+        """How it stands with the datastore and the links to the peers; raises when it cannot work."""
+        try:
+            with self.store.read() as connection:
+                connection.execute(sa.text("SELECT 1"))
+        except SQLAlchemyError:
+            raise UnavailableError(
+                "the datastore does not answer", code="storage_unavailable"
+            ) from None
+        return {
+            "status": "ready",
+            "kind": self.home.kind,
+            "version": sconto.__version__,
+            "peers_failing": len(self.deliverer.failures),
+        }
+
+
+class Server(Protocol):
+    """What `build_app` needs of a server."""
+
+    base: Base
+    endpoints: Iterable[Endpoint]
+    event_handlers: Mapping[str, events.Apply]
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+@endpoint(
+    "GET", "/healthz", scope="", summary="Whether the process is alive", example={"status": "alive"}
+)
+async def health(server: Server, call: Call) -> dict[str, Any]:
+    return {"status": "alive"}
+
+
+@endpoint(
+    "GET",
+    "/readyz",
+    scope="",
+    summary="Whether requests can be served: the datastore answers",
+    example={"status": "ready", "kind": "merchant", "version": "0.1.0", "peers_failing": 0},
+)
+async def ready(server: Server, call: Call) -> dict[str, Any]:
+    return server.base.health()
+
+
+@endpoint("GET", PROFILE_PATH, scope="", summary="Who this server is and which keys it signs with")
+async def profile(server: Server, call: Call) -> Answer:
+    home = server.base.home
+    document = {
+        "ucp": {"version": UCP_VERSION, "services": {}, "capabilities": {}, "payment_handlers": {}},
+        "keys": [{**key.public.jwk, "kid": key.kid, "use": "sig"} for key in home.keys],
+        "sconto": {
+            "kind": home.kind,
+            "name": home.name,
+            "incarnation": home.incarnation,
+            "frames_url": home.frames_url,
+        },
+    }
+    return Answer(msgspec.json.encode(document), headers=(("cache-control", "public, max-age=60"),))
+
+
+@endpoint("GET", "/schema/openapi.json", scope="", summary="This API as OpenAPI 3.1")
+async def openapi(server: Server, call: Call) -> dict[str, Any]:
+    return openapi_document(server.base.home, [*COMMON, *server.endpoints])
+
+
+@endpoint("GET", "/schema", scope="", summary="This API for people to read", is_page=True)
+async def reference(server: Server, call: Call) -> Answer:
+    return server.base.pages.answer(
+        "reference.html", endpoints=[e for e in [*COMMON, *server.endpoints] if not e.is_page]
+    )
+
+
+#: Endpoints that every server has.
+COMMON = (health, ready, profile, events.receive_events, openapi, reference)
+
+
+def build_app(server: Server) -> Litestar:
+    """The ASGI application of a server: its endpoints and those that all servers have."""
+    by_path: dict[str, dict[str, Endpoint]] = {}
+    for declared in [*COMMON, *server.endpoints]:
+        methods = by_path.setdefault(declared.path, {})
+        if declared.method in methods:
+            raise ValueError(f"{declared.method} {declared.path} is declared twice")
+        methods[declared.method] = declared
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        await server.start()
+        log.info("serving", extra={"kind": server.base.home.kind, "url": server.base.home.url})
+        try:
+            yield
+        finally:
+            await server.stop()
+            log.info("stopped", extra={"kind": server.base.home.kind})
+
+    return Litestar(
+        [asgi(path, copy_scope=False)(edge.handler(server, m)) for path, m in by_path.items()],
+        lifespan=[lifespan],
+        openapi_config=None,
+        exception_handlers={HTTPException: _no_route},
+        logging_config=None,
+        middleware=[],
+    )
+
+
+def _no_route(_: Any, __: HTTPException) -> Any:
+    answer = edge.not_found_answer()
+    return Response(answer.body, status_code=answer.status, media_type=answer.media_type)

@@ -1,0 +1,169 @@
+"""A server's home folder: what it is called, where its data is, and its secrets.
+
+config.json   kind, name, public URL, database URL, incarnation
+key.json      signing seeds (newest first) and the secret of pseudonyms and sessions; mode 0600
+sconto.lock   held while a process writes, so that no second one does
+"""
+
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+from sconto.base.canonical import b64url, b64url_decode
+from sconto.base.errors import ConflictError, InvalidInputError
+from sconto.base.ids import ID_RANDOM_BYTES, new_id
+from sconto.base.keys import SEED_BYTES, SigningKey
+
+SERVER_KINDS = ("hub", "merchant", "wallet")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """What a server knows about itself before it opens its datastore."""
+
+    folder: Path
+    kind: str
+    name: str
+    #: Public base URL without a trailing slash: the server's id in the network.
+    url: str
+    database_url: str
+    #: Id of this copy of the datastore; a restored backup gets a new one.
+    incarnation: str
+    #: Hub: origin that serves the merchants' frames, apart from its own.
+    frames_url: str | None
+    keys: tuple[SigningKey, ...]
+    secret: bytes
+
+    @property
+    def key(self) -> SigningKey:
+        """The key that signs now."""
+        return self.keys[0]
+
+    @property
+    def profile_url(self) -> str:
+        return f"{self.url}/.well-known/ucp"
+
+
+def check_url(url: str, field: str = "url") -> str:
+    """A public base URL: https, or http on this machine; no path, query, user or trailing slash."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidInputError(f"{url!r} is not an http(s) URL", field=field)
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise InvalidInputError(
+            f"{url} is not encrypted",
+            field=field,
+            remedy="use https; http is for this machine only",
+        )
+    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise InvalidInputError(
+            f"{url} must be scheme, host and port only", field=field, remedy="leave the rest out"
+        )
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def create_home(
+    folder: Path,
+    *,
+    kind: str,
+    name: str,
+    url: str,
+    now_ms: int,
+    random: Callable[[int], bytes],
+    database_url: str | None = None,
+    frames_url: str | None = None,
+) -> Home:
+    """Make a home with new keys; refuses a folder that has one.
+
+    Raises ConflictError where there is a home already, InvalidInputError for a bad URL.
+    """
+    url = check_url(url)
+    if (folder / "config.json").exists():
+        raise ConflictError(
+            f"{folder} is the home of a server already",
+            code="already_exists",
+            field="home",
+            remedy="serve it, or choose another folder",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "kind": kind,
+        "name": name,
+        "url": url,
+        "database_url": database_url or f"sqlite:///{(folder / 'sconto.db').resolve()}",
+        "incarnation": new_id(now_ms, random(ID_RANDOM_BYTES)),
+        "frames_url": None if frames_url is None else check_url(frames_url, "frames_url"),
+    }
+    secrets = {"signing": [b64url(random(SEED_BYTES))], "secret": b64url(random(32))}
+    _write_private(folder / "key.json", json.dumps(secrets, indent=2))
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    return load_home(folder)
+
+
+def load_home(folder: Path, kind: str | None = None) -> Home:
+    """Read a home; `kind` is what it must be, where given.
+
+    Raises InvalidInputError when there is none, it is of another kind, or others can read its keys.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        key_file = folder / "key.json"
+        if key_file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise InvalidInputError(
+                f"{key_file} can be read by others",
+                field="home",
+                remedy=f"chmod 600 {key_file}, and make new keys if somebody may have seen them",
+            )
+        secrets = json.loads(key_file.read_text())
+        home = Home(
+            folder=folder,
+            kind=config["kind"],
+            name=config["name"],
+            url=config["url"],
+            database_url=config["database_url"],
+            incarnation=config["incarnation"],
+            frames_url=config["frames_url"],
+            keys=tuple(SigningKey.from_seed(b64url_decode(s)) for s in secrets["signing"]),
+            secret=b64url_decode(secrets["secret"]),
+        )
+    except FileNotFoundError:
+        raise InvalidInputError(
+            f"{folder} is not the home of a server",
+            code="not_found",
+            field="home",
+            remedy="make one with `sconto hub|merchant|wallet init`",
+        ) from None
+    except (ValueError, KeyError) as error:
+        raise InvalidInputError(f"{folder} is damaged: {error}", field="home") from None
+    if kind is not None and home.kind != kind:
+        raise InvalidInputError(f"{folder} is the home of a {home.kind}", field="home")
+    return home
+
+
+def lock_home(home: Home) -> IO[str]:
+    """Hold the home for writing until the file is closed; refuses while another process does."""
+    file = (home.folder / "sconto.lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise ConflictError(
+            f"a process is serving {home.folder}",
+            code="in_use",
+            field="home",
+            remedy="use its API, or stop it first",
+        ) from None
+    return file
+
+
+def _write_private(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text + "\n")

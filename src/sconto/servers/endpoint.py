@@ -1,0 +1,388 @@
+"""The edge of every server: who asks, is the document right, what is answered.
+
+An endpoint is a function of a server and a `Call`; everything around it happens here, once:
+1. the body is read to its bound and decoded strictly, unknown and doubled keys refused;
+2. the caller is an API key, a signed-in browser, or a peer by its signature; its scope is checked;
+3. the answer, a refusal or an error becomes JSON, the latter by the table in `problems.py`.
+Endpoints are bare ASGI handlers: a till's request passes through as little code as possible.
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+import msgspec
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from sconto.base.clock import to_ms
+from sconto.base.documents import decode
+from sconto.base.errors import (
+    InvalidInputError,
+    LocalError,
+    NotAuthenticatedError,
+    NotFoundError,
+    ScontoError,
+    UnavailableError,
+)
+from sconto.servers import problems
+from sconto.servers.principal import Principal
+from sconto.store import access
+from sconto.store.writer import Tx
+
+log = logging.getLogger("sconto.http")
+
+#: Bytes of a body that has no larger bound of its own.
+BODY_BYTES_MAX = 1 << 20
+#: An oversized body is read and thrown away up to here, so that its sender hears the answer.
+DRAIN_BYTES_MAX = 64 << 20
+JSON = "application/json"
+_QUERY_BYTES_MAX = 8192
+
+
+class Answer(NamedTuple):
+    """What an endpoint answers when it is not simply a document with the endpoint's status."""
+
+    body: bytes
+    status: int = 200
+    media_type: str = JSON
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One method of one path, with all that the OpenAPI document says of it."""
+
+    method: str
+    path: str
+    run: Callable[[Any, "Call"], Awaitable[Any]]
+    summary: str
+    #: Scope that the caller needs; `peer` for a signed request of a registered server; "" nobody's.
+    scope: str
+    accepts: Any = None
+    returns: Any = None
+    status: int = 200
+    max_bytes: int = BODY_BYTES_MAX
+    media_type: str = JSON
+    accepts_example: Any = None
+    example: Any = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    #: Errors about signatures are about the document, not about the caller.
+    is_about_document: bool = False
+    #: A page for people: errors are HTML too (see pages/), the path is not in the API document.
+    is_page: bool = False
+
+
+def endpoint(
+    method: str, path: str, *, summary: str, scope: str, **options: Any
+) -> Callable[[Callable[[Any, "Call"], Awaitable[Any]]], Endpoint]:
+    """Declare an endpoint; `options` are the fields of `Endpoint`."""
+
+    def declare(run: Callable[[Any, Call], Awaitable[Any]]) -> Endpoint:
+        return Endpoint(method, path, run, summary, scope, **options)
+
+    return declare
+
+
+class Call:
+    """One request, read and authenticated."""
+
+    __slots__ = (
+        "body",
+        "document",
+        "endpoint",
+        "header_list",
+        "headers",
+        "method",
+        "now_ms",
+        "params",
+        "principal",
+        "query",
+        "raw_target",
+    )
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        scope: Scope,
+        body: bytes,
+        now_ms: int,
+    ) -> None:
+        self.endpoint = endpoint
+        self.body = body
+        self.now_ms = now_ms
+        self.method: str = scope["method"]  # type: ignore[typeddict-item]
+        self.header_list: list[tuple[bytes, bytes]] = list(scope["headers"])
+        self.headers = dict(self.header_list)
+        self.params: dict[str, Any] = scope.get("path_params", {})
+        raw_query = scope.get("query_string", b"")
+        path = scope.get("raw_path") or scope["path"].encode()
+        self.raw_target: str = path.decode("latin-1") + (
+            f"?{raw_query.decode('latin-1')}" if raw_query else ""
+        )
+        self.query: dict[str, str] = _query(raw_query) if raw_query else {}
+        self.document: Any = None
+        self.principal: Principal = NOBODY
+
+    def header(self, name: bytes) -> str | None:
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def cookies(self) -> dict[str, str]:
+        """Cookies by name; of two with one name, the first."""
+        result: dict[str, str] = {}
+        for part in (self.header(b"cookie") or "").split(";"):
+            name, separator, value = part.strip().partition("=")
+            if separator:
+                result.setdefault(name, value)
+        return result
+
+    def form(self) -> dict[str, str]:
+        """The fields of a submitted HTML form."""
+        return _query(self.body) if self.body else {}
+
+    def at_ms(self, at: datetime | None) -> int:
+        """The instant that the business happens at: now, or what a `replay` caller says."""
+        if at is None:
+            return self.now_ms
+        if not self.principal.may("replay"):
+            self.principal.require("replay")
+        return to_ms(at)
+
+    def limit(self, default: int = 50, most: int = 1000) -> int:
+        """`limit` of a list, bounded."""
+        text = self.query.get("limit")
+        if text is None:
+            return default
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
+            raise InvalidInputError(f"limit must be 1 to {most}", field="limit")
+        return int(text)
+
+    def body_hash(self) -> bytes:
+        return hashlib.sha256(self.body).digest()
+
+    def once(self, command: Callable[[Tx], Any]) -> Callable[[Tx], Any]:
+        """The command, run once per `Idempotency-Key`: repeated, it gives the first reply.
+
+        Without the header it is the command. The reply is kept in the command's transaction.
+        """
+        key = self.header(b"idempotency-key")
+        if key is None:
+            return command
+        if not 1 <= len(key) <= 128 or not key.isascii():
+            raise InvalidInputError(
+                "an Idempotency-Key has 1 to 128 ASCII characters", field="Idempotency-Key"
+            )
+        operation = f"{self.endpoint.method} {self.endpoint.path}"
+        body_hash = hashlib.sha256(self.raw_target.encode() + b"\n" + self.body).digest()
+        tenant_id = self.principal.tenant_id
+
+        def run(tx: Tx) -> Any:
+            known = access.replied(tx, tenant_id, operation, key, body_hash)
+            if known is not None:
+                return Answer(known.body, known.status)
+            answer = encode_answer(self.endpoint, command(tx))
+            reply = access.Reply(answer.status, answer.body)
+            access.keep_reply(tx, tenant_id, operation, key, body_hash, reply)
+            return answer
+
+        return run
+
+
+NOBODY = Principal("", "nobody", frozenset())
+
+
+def encode_answer(endpoint: Endpoint, value: Any) -> Answer:
+    """An endpoint's result as bytes."""
+    if isinstance(value, Answer):
+        return value
+    if value is None:
+        return Answer(b"", 204)
+    return Answer(msgspec.json.encode(value), endpoint.status, endpoint.media_type)
+
+
+def handler(server: Any, endpoints: Mapping[str, Endpoint]) -> ASGIApp:
+    """The ASGI handler of one path; `endpoints` by method.
+
+    `server.base` authenticates callers and renders the error pages.
+    """
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        method = scope["method"]  # type: ignore[typeddict-item]
+        found = endpoints.get("GET" if method == "HEAD" else method)
+        if found is None:
+            answer = _method_not_allowed(endpoints)
+            call = None
+        else:
+            answer, call = await _answer(server, found, scope, receive)
+        await _send(send, answer, is_head=method == "HEAD")
+        if log.isEnabledFor(logging.INFO):
+            log.info(
+                "request",
+                extra={
+                    "method": method,
+                    "route": found.path if found else scope["path"][:200],
+                    "status": answer.status,
+                    "ms": round((time.perf_counter() - started) * 1000, 1),
+                    "tenant": call.principal.tenant_id if call else "",
+                },
+            )
+
+    return handle
+
+
+async def _answer(
+    server: Any, endpoint: Endpoint, scope: Scope, receive: Receive
+) -> tuple[Answer, Call | None]:
+    call: Call | None = None
+    try:
+        body = await read_body(scope, receive, endpoint.max_bytes)
+        call = Call(endpoint, scope, body, server.base.clock())
+        if endpoint.scope:
+            call.principal = await server.base.authenticate(call)
+            if endpoint.scope == "peer":
+                if call.principal.peer_url is None:
+                    raise NotAuthenticatedError(
+                        "only a registered server may do this, by a signed request",
+                        code="signature_missing",
+                        field="Signature",
+                    )
+            elif endpoint.scope != "any":
+                call.principal.require(endpoint.scope)
+        if endpoint.accepts is not None:
+            call.document = decode(
+                body, endpoint.accepts, max_bytes=endpoint.max_bytes, what="body"
+            )
+        return encode_answer(endpoint, await endpoint.run(server, call)), call
+    except ScontoError as error:
+        answer = await problem_answer(server, endpoint, call, error)
+        return answer, call
+    except Exception:
+        log.exception("a request failed by our own mistake", extra={"route": endpoint.path})
+        mistake = ScontoError(
+            "this server made a mistake; nothing was changed", code="internal_error"
+        )
+        document = problems.problem(mistake) | {"status": 500}
+        return Answer(problems.encode(document), 500, problems.MEDIA_TYPE), call
+
+
+async def problem_answer(
+    server: Any, endpoint: Endpoint, call: Call | None, error: ScontoError
+) -> Answer:
+    """An error as a problem document, or as a page where people look at it."""
+    document = problems.problem(
+        error, is_document=endpoint.is_about_document and call is not None and bool(call.document)
+    )
+    if endpoint.is_page and call is not None:
+        page: Answer = server.base.pages.error(call, document)
+        return page
+    headers: tuple[tuple[str, str], ...] = ()
+    if isinstance(error, UnavailableError):
+        headers = (("retry-after", str(error.retry_after_s)),)
+    if document["status"] == 401:
+        headers = (("www-authenticate", "Bearer"),)
+    return Answer(problems.encode(document), document["status"], problems.MEDIA_TYPE, headers)
+
+
+async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
+    """The body, up to its bound.
+
+    Raises InvalidInputError (`too_large`) after throwing the rest away, so that the sender is
+    still there to hear it.
+    """
+    message = await receive()
+    if not message.get("more_body"):
+        body: bytes = message.get("body", b"")
+        if len(body) <= max_bytes:
+            return body
+        raise _too_large(max_bytes)
+    chunks = [message.get("body", b"")]
+    size = len(chunks[0])
+    while message.get("more_body"):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise InvalidInputError("the request was cut off", code="cut_off")
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size <= max_bytes:
+            chunks.append(chunk)
+        else:
+            chunks.clear()
+        if size > DRAIN_BYTES_MAX:
+            break
+    if size > max_bytes:
+        raise _too_large(max_bytes)
+    return b"".join(chunks)
+
+
+def _too_large(max_bytes: int) -> InvalidInputError:
+    return InvalidInputError(
+        f"the body is larger than {max_bytes} bytes",
+        code="too_large",
+        field="body",
+        remedy="send less, or several requests",
+        limit_bytes=max_bytes,
+    )
+
+
+def _query(raw: bytes) -> dict[str, str]:
+    if len(raw) > _QUERY_BYTES_MAX:
+        raise InvalidInputError("the query is too long", code="too_large", field="query")
+    try:
+        pairs = parse_qsl(
+            raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=50
+        )
+    except ValueError:
+        raise InvalidInputError("the query cannot be read", field="query") from None
+    return dict(pairs)
+
+
+def _method_not_allowed(endpoints: Mapping[str, Endpoint]) -> Answer:
+    allowed = ", ".join(sorted(endpoints))
+    error = LocalError(
+        "this path has no such method", code="method_not_allowed", remedy=f"use {allowed}"
+    )
+    document = problems.problem(error)
+    return Answer(problems.encode(document), 405, problems.MEDIA_TYPE, (("allow", allowed),))
+
+
+def not_found_answer() -> Answer:
+    """The answer of a path that no endpoint has."""
+    error = NotFoundError("there is nothing at this address", remedy="see /schema")
+    return Answer(problems.encode(problems.problem(error)), 404, problems.MEDIA_TYPE)
+
+
+_SAFE_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+
+
+async def _send(send: Send, answer: Answer, *, is_head: bool) -> None:
+    headers = [
+        (b"content-length", str(len(answer.body)).encode()),
+        *_SAFE_HEADERS,
+    ]
+    if answer.body:
+        headers.append((b"content-type", answer.media_type.encode()))
+    has_cache = False
+    for name, value in answer.headers:
+        has_cache = has_cache or name == "cache-control"
+        headers.append((name.encode(), value.encode()))
+    if not has_cache:
+        headers.append((b"cache-control", b"no-store"))
+    await send(
+        {"type": "http.response.start", "status": answer.status, "headers": headers}  # type: ignore[misc]
+    )
+    await send(
+        {
+            "type": "http.response.body",
+            "body": b"" if is_head else answer.body,
+            "more_body": False,
+        }
+    )

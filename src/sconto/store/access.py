@@ -1,0 +1,226 @@
+"""Who may do what: tenants, API keys, peers, and the replies to repeated requests."""
+
+from typing import Any, NamedTuple
+
+import msgspec
+import sqlalchemy as sa
+
+from sconto.base.errors import ConflictError
+from sconto.store.schema import api_keys, idempotency, peers, tenants
+from sconto.store.writer import Tx
+
+
+class ApiKey(NamedTuple):
+    """An API key as it is stored: never its secret."""
+
+    key_id: str
+    tenant_id: str
+    tenant_kind: str
+    secret_hash: bytes
+    scopes: frozenset[str]
+    label: str
+    created_at_ms: int
+    revoked_at_ms: int | None
+
+
+class Peer(NamedTuple):
+    """Another server, as an operator registered it, with its last known public keys."""
+
+    url: str
+    kind: str
+    tenant_id: str
+    scopes: frozenset[str]
+    jwks: Any
+    jwks_fetched_at_ms: int | None
+    incarnation: str | None
+
+
+def add_tenant(tx: Tx, tenant_id: str, kind: str, name: str) -> bool:
+    """A new tenant; False when it is there already with the same kind.
+
+    Raises ConflictError when the id belongs to a tenant of another kind.
+    """
+    row = tx.read(sa.select(tenants).where(tenants.c.tenant_id == tenant_id)).first()
+    if row is not None:
+        if row.kind != kind:
+            raise ConflictError(f"{tenant_id} is a {row.kind}", field="tenant_id")
+        return False
+    tx.write(
+        sa.insert(tenants).values(
+            tenant_id=tenant_id, kind=kind, name=name, created_at_ms=tx.now_ms
+        )
+    )
+    return True
+
+
+def tenant_kind(connection: sa.Connection, tenant_id: str) -> str | None:
+    """The kind of a tenant, None where there is none."""
+    return connection.execute(
+        sa.select(tenants.c.kind).where(tenants.c.tenant_id == tenant_id)
+    ).scalar()
+
+
+def list_tenants(
+    connection: sa.Connection, *, after: str = "", limit: int = 100
+) -> list[dict[str, Any]]:
+    """Tenants by id, a page at a time."""
+    query = (
+        sa.select(tenants)
+        .where(tenants.c.tenant_id > after)
+        .order_by(tenants.c.tenant_id)
+        .limit(limit)
+    )
+    return [dict(row._mapping) for row in connection.execute(query)]
+
+
+def add_api_key(
+    tx: Tx, key_id: str, tenant_id: str, secret_hash: bytes, scopes: frozenset[str], label: str
+) -> None:
+    """Keep a key by the hash of its secret."""
+    tx.write(
+        sa.insert(api_keys).values(
+            key_id=key_id,
+            tenant_id=tenant_id,
+            secret_hash=secret_hash,
+            scopes=" ".join(sorted(scopes)),
+            label=label,
+            created_at_ms=tx.now_ms,
+        )
+    )
+
+
+def api_key(connection: sa.Connection, key_id: str) -> ApiKey | None:
+    """One key, revoked or not."""
+    row = connection.execute(
+        sa.select(api_keys, tenants.c.kind).join(tenants).where(api_keys.c.key_id == key_id)
+    ).first()
+    return None if row is None else _api_key(row)
+
+
+def list_api_keys(connection: sa.Connection, tenant_id: str) -> list[ApiKey]:
+    """The keys of a tenant, oldest first."""
+    query = (
+        sa.select(api_keys, tenants.c.kind)
+        .join(tenants)
+        .where(api_keys.c.tenant_id == tenant_id)
+        .order_by(api_keys.c.key_id)
+    )
+    return [_api_key(row) for row in connection.execute(query)]
+
+
+def revoke_api_key(tx: Tx, tenant_id: str, key_id: str) -> bool:
+    """Revoke a tenant's key for good; False when it has no such key."""
+    result = tx.write(
+        sa.update(api_keys)
+        .where(api_keys.c.key_id == key_id, api_keys.c.tenant_id == tenant_id)
+        .values(revoked_at_ms=sa.func.coalesce(api_keys.c.revoked_at_ms, tx.now_ms))
+    )
+    return result.rowcount == 1
+
+
+def add_peer(tx: Tx, url: str, kind: str, tenant_id: str, scopes: frozenset[str]) -> bool:
+    """Register another server; False when it is there already, then its scopes are replaced."""
+    values = {"kind": kind, "tenant_id": tenant_id, "scopes": " ".join(sorted(scopes))}
+    result = tx.write(sa.update(peers).where(peers.c.url == url).values(**values))
+    if result.rowcount:
+        return False
+    tx.write(sa.insert(peers).values(url=url, created_at_ms=tx.now_ms, **values))
+    return True
+
+
+def keep_peer_keys(tx: Tx, url: str, jwks: Any, incarnation: str | None) -> None:
+    """Remember what a peer published, for the time when it cannot be reached."""
+    tx.write(
+        sa.update(peers)
+        .where(peers.c.url == url)
+        .values(
+            jwks=msgspec.json.encode(jwks),
+            jwks_fetched_at_ms=tx.now_ms,
+            incarnation=incarnation,
+        )
+    )
+
+
+def list_peers(connection: sa.Connection) -> list[Peer]:
+    """All peers, by URL."""
+    return [
+        Peer(
+            row.url,
+            row.kind,
+            row.tenant_id,
+            frozenset(row.scopes.split()),
+            None if row.jwks is None else msgspec.json.decode(row.jwks),
+            row.jwks_fetched_at_ms,
+            row.incarnation,
+        )
+        for row in connection.execute(sa.select(peers).order_by(peers.c.url))
+    ]
+
+
+def _api_key(row: Any) -> ApiKey:
+    return ApiKey(
+        row.key_id,
+        row.tenant_id,
+        row.kind,
+        row.secret_hash,
+        frozenset(row.scopes.split()),
+        row.label,
+        row.created_at_ms,
+        row.revoked_at_ms,
+    )
+
+
+# --- idempotency -----------------------------------------------------------------------------------
+
+
+class Reply(NamedTuple):
+    """An answer that was given before."""
+
+    status: int
+    body: bytes
+
+
+def replied(tx: Tx, tenant_id: str, operation: str, key: str, body_hash: bytes) -> Reply | None:
+    """The reply to the same request, None when it is new.
+
+    Raises ConflictError when the key was used with another body.
+    """
+    row = tx.read(
+        sa.select(idempotency.c.body_hash, idempotency.c.status, idempotency.c.reply).where(
+            idempotency.c.tenant_id == tenant_id,
+            idempotency.c.operation == operation,
+            idempotency.c.key == key,
+        )
+    ).first()
+    if row is None:
+        return None
+    if row.body_hash != body_hash:
+        raise ConflictError(
+            "this Idempotency-Key was used with another body",
+            code="idempotency_conflict",
+            field="Idempotency-Key",
+            remedy="make a new key for a new request",
+        )
+    return Reply(row.status, row.reply)
+
+
+def keep_reply(
+    tx: Tx, tenant_id: str, operation: str, key: str, body_hash: bytes, reply: Reply
+) -> None:
+    """Keep a reply in the transaction of its effect."""
+    tx.write(
+        sa.insert(idempotency).values(
+            tenant_id=tenant_id,
+            operation=operation,
+            key=key,
+            body_hash=body_hash,
+            status=reply.status,
+            reply=reply.body,
+            at_ms=tx.now_ms,
+        )
+    )
+
+
+def forget_replies(tx: Tx, before_ms: int) -> int:
+    """Drop replies older than an instant; the ids of orders and redemptions never expire."""
+    return tx.write(sa.delete(idempotency).where(idempotency.c.at_ms < before_ms)).rowcount
