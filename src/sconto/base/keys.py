@@ -26,13 +26,12 @@ from sconto.base.errors import InvalidInputError
 #: Bytes of a compact JWS at most; tokens are about 900.
 JWS_BYTES_MAX = 16_384
 SEED_BYTES = 32
-#: Prime of Curve25519.
+#: Prime of Curve25519, and `y` of a point of order 8.
 _P = 2**255 - 19
-#: `y` of the points of small order (RFC 7748 section 7): under the key 1 one signature fits every
-#: message, and OpenSSL does not mind.
-_WEAK_Y = frozenset(
-    {0, 1, _P - 1, (y := 0x5FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826), _P - y}
-)
+_Y8 = 0x5FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+#: `y` of the points of small order. OpenSSL takes them as keys, although under the first of them
+#: one signature fits every message (Chalkias et al., "Taming the many EdDSAs", 2020).
+_WEAK_Y = frozenset({1, 0, _P - 1, _Y8, _P - _Y8})
 _ED25519 = jose.JWSRegistry(algorithms=["Ed25519"])
 
 

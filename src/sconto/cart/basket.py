@@ -45,9 +45,7 @@ class Basket:
         self.lines = lines
         self.all_lines = list(range(len(lines)))
         self.initial = [
-            line.amount_minor or 0
-            if line.price_minor is None
-            else line.price_minor * line.quantity
+            line.amount_minor or 0 if line.price_minor is None else line.price_minor * line.quantity
             for line in lines
         ]
         self.quantities = [line.quantity for line in lines]
@@ -81,18 +79,28 @@ class State:
     uses units, while one that takes from whole lines takes from them too.
     """
 
-    __slots__ = ("left", "shipping", "used")
+    __slots__ = ("closed", "gifts", "left", "shipping", "used")
 
-    def __init__(self, left: list[int], shipping: int, used: dict[int, tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        left: list[int],
+        shipping: int,
+        used: dict[int, tuple[int, int]],
+        gifts: dict[str, int],
+    ) -> None:
         self.left, self.shipping, self.used = left, shipping, used
+        #: Units of gift lines, by line id, that some promotion gives already.
+        self.gifts = gifts
+        #: Lines that the promotion whose turn it is must not touch.
+        self.closed: frozenset[int] = frozenset()
 
     @classmethod
     def start(cls, basket: Basket) -> "State":
         shipping = basket.cart.shipping
-        return cls(basket.initial[:], shipping.amount_minor if shipping else 0, {})
+        return cls(basket.initial[:], shipping.amount_minor if shipping else 0, {}, {})
 
     def copy(self) -> "State":
-        return State(self.left[:], self.shipping, self.used.copy())
+        return State(self.left[:], self.shipping, self.used.copy(), self.gifts.copy())
 
     def take_line(self, line: int, amount_minor: int) -> None:
         """Take from a whole line; its used units carry their share, rounded down."""

@@ -58,6 +58,8 @@ class ReasonCode(StrEnum):
     NOT_COMBINABLE = "not_combinable"
     #: The lane, or the promotion itself, allows no more of it in one cart or on one item.
     TOO_MANY = "too_many"
+    #: The merchant has nothing left to give of it just now (said by the ledger, not by evaluate).
+    ALLOTMENT_EXHAUSTED = "allotment_exhausted"
     #: Another one came first, and its lane takes only the first.
     NOT_FIRST = "not_first"
     #: Another one, or a set of others, is worth more to the shopper.
@@ -99,7 +101,7 @@ class Reward(Struct, frozen=True, omit_defaults=True):
     promotion_id: str | None = None
     #: Of the custom effect.
     name: str | None = None
-    values: dict[str, str | int | bool] = {}  # noqa: RUF012
+    values: dict[str, str | int | bool] = {}
 
 
 class Applied(Struct, frozen=True, omit_defaults=True):
@@ -139,7 +141,7 @@ class Unmet(Struct, frozen=True, omit_defaults=True, gc=False):
     had: int | None = None
     missing: int | None = None
     #: What `needed`, `had` and `missing` count.
-    unit: Literal["minor", "units", "distinct", "orders"] | None = None
+    unit: Literal["minor", "units", "distinct", "orders", "uses"] | None = None
     #: Names of which one was needed.
     expected: tuple[str, ...] = ()
 
@@ -158,7 +160,7 @@ class Refusal(Struct, frozen=True, omit_defaults=True):
     needed: int | None = None
     had: int | None = None
     missing: int | None = None
-    unit: Literal["minor", "units", "distinct", "orders"] | None = None
+    unit: Literal["minor", "units", "distinct", "orders", "uses"] | None = None
     expected: tuple[str, ...] = ()
     #: Promotion that stands in its way.
     beaten_by: str | None = None

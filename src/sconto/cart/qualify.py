@@ -35,10 +35,7 @@ class AllCheck:
         self.checks = tuple(checks)
 
     def holds(self, basket: Basket, before: Amounts, after: Amounts) -> bool:
-        for check in self.checks:
-            if not check.holds(basket, before, after):
-                return False
-        return True
+        return all(check.holds(basket, before, after) for check in self.checks)
 
     def unmet(self, basket: Basket, before: Amounts, after: Amounts) -> list[Unmet]:
         return [found for check in self.checks for found in check.unmet(basket, before, after)]

@@ -36,8 +36,9 @@ from sconto.servers.principal import (
     Principal,
     session_key_id,
 )
+from sconto.store import access
 from sconto.store.database import migrate
-from sconto.store.writer import Store
+from sconto.store.writer import Store, Tx
 
 log = logging.getLogger("sconto.server")
 
@@ -55,6 +56,8 @@ class Base:
     def __init__(self, home: Home, clock: Callable[[], int] = wall_clock_ms) -> None:
         self.home = home
         self.clock = clock
+        #: Freshness of signatures and proofs is about real time, whatever the business clock says.
+        self.wall_clock = wall_clock_ms
         self.lock = lock_home(home)
         migrate(home.database_url)
         self.store = Store(home.database_url, source=home.url, clock=clock)
@@ -93,7 +96,7 @@ class Base:
                 raise NotAuthenticatedError("only bearer keys are accepted", field="Authorization")
             return self.key_ring.principal(text, wall_clock_ms(), self.store.read)
         if call.header(b"signature") is not None:
-            return await self._signed(call)
+            return await self.authenticate_peer(call)
         cookie = call.cookies().get(SESSION_COOKIE)
         if cookie is not None:
             return self._session(call, cookie)
@@ -103,7 +106,8 @@ class Base:
             remedy="send `Authorization: Bearer sconto_…`",
         )
 
-    async def _signed(self, call: Call) -> Principal:
+    async def authenticate_peer(self, call: Call) -> Principal:
+        """The registered server that signed this call; the errors of `verify_request`."""
         named: list[tuple[str, str]] = []
 
         def lookup(profile_url: str, kid: str) -> PublicKey | None:
@@ -176,6 +180,7 @@ class Server(Protocol):
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
+    def peer_added(self, tx: Tx, peer: access.Peer) -> None: ...
 
 
 @endpoint(
@@ -247,7 +252,7 @@ def build_app(server: Server) -> Litestar:
             await server.stop()
             log.info("stopped", extra={"kind": server.base.home.kind})
 
-    return Litestar(
+    app = Litestar(
         [asgi(path, copy_scope=False)(edge.handler(server, m)) for path, m in by_path.items()],
         lifespan=[lifespan],
         openapi_config=None,
@@ -255,6 +260,25 @@ def build_app(server: Server) -> Litestar:
         logging_config=None,
         middleware=[],
     )
+    _mend_routes(app)
+    return app
+
+
+class _OfAnyMethod(dict[Any, Any]):
+    def __missing__(self, method: str) -> Any:
+        return self["asgi"]
+
+
+def _mend_routes(app: Litestar) -> None:
+    """Litestar 2.25 looks for a bare ASGI route's path parameters under the request's method, where
+    they are not (`parse_path_to_route`): every path with a parameter would be a 500.
+    """
+    nodes = [app.asgi_router.root_route_map_node]
+    while nodes:
+        node = nodes.pop()
+        if "asgi" in node.path_parameters:
+            node.path_parameters = _OfAnyMethod(node.path_parameters)
+        nodes += node.children.values()
 
 
 def _no_route(_: Any, __: HTTPException) -> Any:

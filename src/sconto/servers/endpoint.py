@@ -63,7 +63,10 @@ class Endpoint:
     summary: str
     #: Scope that the caller needs; `peer` for a signed request of a registered server; "" nobody's.
     scope: str
+    #: Type of the document in the body, which is strict JSON unless `read` reads something else.
     accepts: Any = None
+    accepts_type: str = JSON
+    read: Callable[[bytes], Any] | None = None
     returns: Any = None
     status: int = 200
     max_bytes: int = BODY_BYTES_MAX
@@ -75,6 +78,8 @@ class Endpoint:
     is_about_document: bool = False
     #: A page for people: errors are HTML too (see pages/), the path is not in the API document.
     is_page: bool = False
+    #: How errors are written, where a standard has its own form for them (OAuth); else a problem.
+    write_error: Callable[[ScontoError], Answer] | None = None
 
 
 def endpoint(
@@ -119,6 +124,8 @@ class Call:
         self.header_list: list[tuple[bytes, bytes]] = list(scope["headers"])
         self.headers = dict(self.header_list)
         self.params: dict[str, Any] = scope.get("path_params", {})
+        if any("\0" in value for value in self.params.values()):  # PostgreSQL has no such text
+            raise NotFoundError("there is nothing at this address")
         raw_query = scope.get("query_string", b"")
         path = scope.get("raw_path") or scope["path"].encode()
         self.raw_target: str = path.decode("latin-1") + (
@@ -254,7 +261,9 @@ async def _answer(
                     )
             elif endpoint.scope != "any":
                 call.principal.require(endpoint.scope)
-        if endpoint.accepts is not None:
+        if endpoint.read is not None:
+            call.document = endpoint.read(body)
+        elif endpoint.accepts is not None:
             call.document = decode(
                 body, endpoint.accepts, max_bytes=endpoint.max_bytes, what="body"
             )
@@ -275,6 +284,8 @@ async def problem_answer(
     server: Any, endpoint: Endpoint, call: Call | None, error: ScontoError
 ) -> Answer:
     """An error as a problem document, or as a page where people look at it."""
+    if endpoint.write_error is not None:
+        return endpoint.write_error(error)
     document = problems.problem(
         error, is_document=endpoint.is_about_document and call is not None and bool(call.document)
     )
@@ -295,7 +306,7 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
     Raises InvalidInputError (`too_large`) after throwing the rest away, so that the sender is
     still there to hear it.
     """
-    message = await receive()
+    message: Any = await receive()
     if not message.get("more_body"):
         body: bytes = message.get("body", b"")
         if len(body) <= max_bytes:
@@ -339,6 +350,9 @@ def _query(raw: bytes) -> dict[str, str]:
         )
     except ValueError:
         raise InvalidInputError("the query cannot be read", field="query") from None
+    for name, value in pairs:
+        if "\0" in value:
+            raise InvalidInputError(f"{name[:100]} has a NUL in it", field=name[:100])
     return dict(pairs)
 
 
@@ -376,9 +390,7 @@ async def _send(send: Send, answer: Answer, *, is_head: bool) -> None:
         headers.append((name.encode(), value.encode()))
     if not has_cache:
         headers.append((b"cache-control", b"no-store"))
-    await send(
-        {"type": "http.response.start", "status": answer.status, "headers": headers}  # type: ignore[misc]
-    )
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send(
         {
             "type": "http.response.body",

@@ -9,7 +9,7 @@ import msgspec
 import sconto
 from sconto.servers import problems
 from sconto.servers.config import Home
-from sconto.servers.endpoint import JSON, Endpoint
+from sconto.servers.endpoint import Endpoint
 from sconto.servers.principal import SCOPES
 
 _PARAMETER = re.compile(r"\{(\w+):(\w+)\}")
@@ -98,7 +98,7 @@ def _operation(declared: Endpoint, schema_of: dict[int, Any]) -> dict[str, Any]:
         content: dict[str, Any] = {"schema": schema_of[id(declared.accepts)]}
         if declared.accepts_example is not None:
             content["example"] = declared.accepts_example
-        operation["requestBody"] = {"required": True, "content": {JSON: content}}
+        operation["requestBody"] = {"required": True, "content": {declared.accepts_type: content}}
     return operation
 
 

@@ -70,6 +70,11 @@ class Directory:
         """The keys that we have of a peer, without asking it: for checks that must work offline."""
         return self._keys.get(url) or KeySet(())
 
+    def keys_of_issuer(self, url: str) -> KeySet | None:
+        """The keys of a hub that issues tokens, None for a stranger; without asking it."""
+        peer = self._peers.get(url)
+        return self.known_keys(url) if peer is not None and peer.kind == "hub" else None
+
     async def key(self, url: str, kid: str) -> PublicKey | None:
         """A peer's key; an unknown one makes us ask the peer, at most once a minute."""
         self.trusted(url)

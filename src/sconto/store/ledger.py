@@ -30,7 +30,7 @@ class Allotment(NamedTuple):
     state: str
 
 
-# --- at the server that promises -----------------------------------------------------------------
+# --- at the server that promises --------------------------------------------------------------
 
 
 def open_budget(tx: Tx, promotion_id: str, cap: Amounts, reference: str) -> None:
@@ -115,6 +115,13 @@ def settle(tx: Tx, allotment_id: str, amounts: Amounts, reference: str) -> bool:
     return True
 
 
+def settle_own(tx: Tx, allotment: Allotment, amounts: Amounts, reference: str) -> None:
+    """Spent from a part of this server's own budget: `spend` has taken it from the row already."""
+    _move(tx, allotment.promotion_id, "open", "spent", amounts)
+    debit = _open(allotment.holder)
+    _transfer(tx, allotment.promotion_id, debit, Account.SPENT, amounts, "settle", reference)
+
+
 def unsettle(tx: Tx, allotment_id: str, amounts: Amounts, reference: str) -> None:
     """A reported redemption was reversed: spent goes back to the part, or to free if it closed."""
     row = get(tx.connection, allotment_id)
@@ -154,7 +161,7 @@ def _end(tx: Tx, allotment_id: str, state: str, account: str, credit: str, reaso
     return row.left
 
 
-# --- at the server that spends -------------------------------------------------------------------
+# --- at the server that spends ----------------------------------------------------------------
 
 
 def accept(tx: Tx, allotment: Allotment) -> bool:
@@ -217,7 +224,7 @@ def close(tx: Tx, allotment_id: str) -> Amounts:
     return row.left
 
 
-# --- both ----------------------------------------------------------------------------------------
+# --- both -------------------------------------------------------------------------------------
 
 
 def get(connection: sa.Connection, allotment_id: str) -> Allotment | None:

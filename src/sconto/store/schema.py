@@ -30,7 +30,7 @@ def _one_of(column: str, *values: str) -> sa.CheckConstraint:
     return sa.CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
-# --- who: tenants, keys, peers -----------------------------------------------------------------
+# --- who: tenants, keys, peers ----------------------------------------------------------------
 
 tenants = sa.Table(
     "tenants",
@@ -88,7 +88,7 @@ clients = sa.Table(
     sa.UniqueConstraint("hub", "subject"),
 )
 
-# --- terms ---------------------------------------------------------------------------------------
+# --- terms ------------------------------------------------------------------------------------
 
 promotions = sa.Table(
     "promotions",
@@ -99,6 +99,7 @@ promotions = sa.Table(
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("is_accepted", sa.Boolean, nullable=False),  # merchant: takes part in it
     sa.Column("terms_digest", sa.String(80), nullable=False),  # the version in force
+    sa.Column("circulation", _Count, nullable=False, server_default="0"),  # hub: tokens given out
     sa.Column("changed_at_ms", _Instant, nullable=False),
     _one_of("status", "draft", "active", "paused", "ended"),
 )
@@ -115,7 +116,15 @@ terms = sa.Table(
     sa.UniqueConstraint("promotion_id", "version"),
 )
 
-# --- frames --------------------------------------------------------------------------------------
+acceptances = sa.Table(
+    "acceptances",  # hub: the merchants that take part in a promotion
+    metadata,
+    sa.Column("promotion_id", sa.ForeignKey("promotions.promotion_id"), primary_key=True),
+    sa.Column("merchant", sa.String(300), primary_key=True),
+    sa.Column("accepted_at_ms", _Instant, nullable=False),
+)
+
+# --- frames -----------------------------------------------------------------------------------
 
 frames = sa.Table(
     "frames",
@@ -131,6 +140,7 @@ frames = sa.Table(
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("received_at_ms", _Instant, nullable=False),
     sa.UniqueConstraint("issuer", "audience", "sequence"),
+    sa.Index("ix_frames_received", "received_at_ms", "frame_id"),
     _one_of("status", "active", "withdrawn"),
 )
 
@@ -150,6 +160,7 @@ frame_offers = sa.Table(
     sa.Column("offer_id", sa.String(100), nullable=False),
     sa.Column("terms_digest", sa.String(80), nullable=False),
     sa.Column("position", sa.Integer, nullable=False),
+    sa.Index("ix_frame_offers_promotion", "promotion_id"),
 )
 
 frame_resources = sa.Table(
@@ -161,7 +172,7 @@ frame_resources = sa.Table(
     sa.Column("content", sa.LargeBinary, nullable=False),
 )
 
-# --- tokens --------------------------------------------------------------------------------------
+# --- tokens -----------------------------------------------------------------------------------
 
 tokens = sa.Table(
     "tokens",  # hub: issued; wallet: held
@@ -181,7 +192,7 @@ tokens = sa.Table(
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("status_index", sa.BigInteger, unique=True),  # shard * 131072 + index
     sa.Column("jws", sa.Text),
-    sa.Column("offer_code_hash", sa.LargeBinary),
+    sa.Column("offer_code_hash", sa.LargeBinary),  # null once the code was used
     sa.Column("offer_expires_at_ms", _Instant),
     sa.Column("clipped_at_ms", _Instant, nullable=False),
     sa.Column("not_before_ms", _Instant),
@@ -189,7 +200,7 @@ tokens = sa.Table(
     sa.UniqueConstraint("wallet", "clip_id"),
     sa.Index("ix_tokens_account", "account_id", "clipped_at_ms"),
     sa.Index("ix_tokens_holder", "promotion_id", "holder_jkt"),
-    _one_of("status", "offered", "issued", "redeemed", "revoked", "deleted"),
+    _one_of("status", "offered", "lapsed", "issued", "redeemed", "revoked", "deleted"),
 )
 
 coupon_information = sa.Table(
@@ -213,7 +224,7 @@ coupon_information = sa.Table(
     sa.CheckConstraint("uses_left >= 0 AND uses_left <= uses", name="uses_left"),
 )
 
-# --- ledger: budgets, allotments, redemptions ------------------------------------------------------
+# --- ledger: budgets, allotments, redemptions -------------------------------------------------
 
 budgets = sa.Table(
     "budgets",  # at whoever promises: cap = free + open + spent + written off
@@ -286,9 +297,10 @@ orders = sa.Table(
     sa.Column("client_ref", sa.String(100)),
     sa.Column("currency", sa.String(3), nullable=False),
     sa.Column("subtotal_minor", _Minor, nullable=False),
+    sa.Column("shipping_minor", _Minor, nullable=False),
     sa.Column("discount_minor", _Minor, nullable=False),
-    sa.Column("cart", sa.LargeBinary),  # kept while a promotion applies: a return needs it
-    sa.Column("evaluation", sa.LargeBinary),
+    sa.Column("cart", sa.LargeBinary, nullable=False),  # a return needs both
+    sa.Column("evaluation", sa.LargeBinary, nullable=False),
     sa.Column("receipt", sa.Text),
     sa.Column("at_ms", _Instant, nullable=False),
     sa.Column("expires_at_ms", _Instant),
@@ -318,6 +330,7 @@ redemptions = sa.Table(
     sa.Column("reversed_minor", _Minor, nullable=False),
     sa.Column("currency", sa.String(3), nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("dispute", sa.String(64)),  # hub: why it will not be paid
     sa.Column("at_ms", _Instant, nullable=False),
     sa.CheckConstraint(
         "amount_minor >= 0 AND reversed_minor >= 0 AND reversed_minor <= amount_minor",
@@ -344,7 +357,17 @@ redemptions = sa.Table(
     _one_of("state", "reserved", "redeemed", "released", "expired", "reversed", "disputed"),
 )
 
-# --- journal and statistics ------------------------------------------------------------------------
+reversals = sa.Table(
+    "reversals",  # merchant: what was taken back, once per id
+    metadata,
+    sa.Column("order_id", sa.ForeignKey("orders.order_id"), primary_key=True),
+    sa.Column("reversal_id", sa.String(100), primary_key=True),
+    sa.Column("body_hash", sa.LargeBinary, nullable=False),
+    sa.Column("reply", sa.LargeBinary, nullable=False),
+    sa.Column("at_ms", _Instant, nullable=False),
+)
+
+# --- journal and statistics -------------------------------------------------------------------
 
 journal = sa.Table(
     "journal",  # append-only, gapless, each entry chained to the one before by its hash
@@ -389,7 +412,7 @@ refusal_statistics = sa.Table(
     sa.Column("refused", _Count, nullable=False),
 )
 
-# --- exchange with peers ---------------------------------------------------------------------------
+# --- exchange with peers ----------------------------------------------------------------------
 
 outbox_streams = sa.Table(
     "outbox_streams",

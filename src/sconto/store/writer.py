@@ -38,7 +38,7 @@ QUEUE_MAX = 4096
 
 
 class Tx:
-    """One transaction of the writer: its connection, and what all its commands append at the end."""
+    """One transaction of the writer: its connection, and what its commands append at the end."""
 
     def __init__(self, connection: sa.Connection, now_ms: int) -> None:
         self.connection = connection
@@ -53,7 +53,7 @@ class Tx:
 
     def read(self, statement: sa.Executable, **params: Any) -> sa.CursorResult[Any]:
         """Ask; allowed at any time."""
-        return self.connection.execute(statement, params)  # type: ignore[return-value]
+        return self.connection.execute(statement, params)
 
     def write(self, statement: sa.Executable, rows: Any = None) -> sa.CursorResult[Any]:
         """Change; after this the command must not refuse any more."""

@@ -133,7 +133,9 @@ class Terms(Document):
     benefits: Annotated[tuple[Benefit, ...], Meta(min_length=1, max_length=16)]
     version: Annotated[int, Meta(ge=1, le=10**9)] = 1
     #: By BCP 47 language tag.
-    texts: dict[Annotated[str, Meta(min_length=2, max_length=35)], Text] = field(default_factory=dict)
+    texts: dict[Annotated[str, Meta(min_length=2, max_length=35)], Text] = field(
+        default_factory=dict
+    )
     funding: Funding = Funding()
     schedule: Schedule = Schedule()
     access: Access = Automatic()

@@ -1,0 +1,179 @@
+"""The front door: which promotions apply to a cart, what each gives, and why others do not.
+
+`evaluate` is pure: the same arguments give the same bytes, in whatever order lines and promotions
+stand. It spends nothing and knows no budget: what it answers is what the ledger then reserves.
+
+The stages, one module each: index (which could match) → qualify (which do) → price (what each would
+give) → combine (which are taken) → allocate (where each cent goes) → explain.
+"""
+
+from collections.abc import Iterable
+
+from sconto.base.errors import invariant
+from sconto.cart import explain
+from sconto.cart.basket import Basket
+from sconto.cart.combine import Application, Blocked, Outcome, combine
+from sconto.cart.evaluation import (
+    Evaluation,
+    LineTotal,
+    ReasonCode,
+    Refusal,
+    Totals,
+)
+from sconto.cart.index import PromotionIndex, Promotions, Source, Without
+from sconto.cart.model import STRANGER, Cart, Holder
+from sconto.cart.promotion import Compiled, Promotion
+from sconto.terms.codes import normalise_code
+from sconto.terms.model import TokenAccess, UniqueCodes
+
+_SOURCES = (PromotionIndex, Promotions, Without)
+
+
+def evaluate(
+    cart: Cart,
+    promotions: Source | Iterable[Promotion],
+    holder: Holder = STRANGER,
+    *,
+    at_ms: int,
+) -> Evaluation:
+    """Apply the promotions of an index (or of any iterable) to a cart at an instant.
+
+    Considered are the automatic promotions that could match, those of the codes in the cart, and
+    those of the holder's tokens. Amounts are minor units of the cart's currency.
+    """
+    # The concrete kinds first: asking for the protocol costs as much as pricing three promotions.
+    if not isinstance(promotions, _SOURCES) and not isinstance(promotions, Source):
+        promotions = Promotions(promotions)
+    basket = Basket(cart, holder, at_ms)
+    called, refused = _called(promotions, basket)
+    applications: list[Application] = []
+    not_now: list[tuple[Application, Blocked]] = []
+    for one in called:
+        closed = _closed(one, basket)
+        if closed is None:
+            applications.append(one)
+        else:
+            not_now.append((one, Blocked(closed)))
+    outcome = combine(applications, basket, promotions.lanes)
+    outcome.blocked += not_now
+    return _answer(basket, outcome, refused)
+
+
+def _called(promotions: Source, basket: Basket) -> tuple[list[Application], list[Refusal]]:
+    """Everything that asks to be applied, and what cannot even be looked up."""
+    applications = [Application(one) for one in promotions.candidates(basket)]
+    refused: list[Refusal] = []
+    holder = basket.holder
+    seen: set[str] = set()
+    for token in holder.tokens:
+        promotion = promotions.by_digest(token.terms_digest)
+        reason = None
+        if token.token_id in seen:
+            reason = ReasonCode.ALREADY_APPLIED
+        elif promotion is None or not isinstance(promotion.terms.access, TokenAccess):
+            reason = ReasonCode.PROMOTION_UNKNOWN
+        elif token.is_control:
+            reason = ReasonCode.CONTROL_GROUP
+        seen.add(token.token_id)
+        if reason is None and promotion is not None:
+            applications.append(
+                Application(promotion, token.token_id, clipped_at_ms=token.clipped_at_ms)
+            )
+        elif holder.proven and reason is not None:
+            name = promotion.promotion_id if promotion is not None else ""
+            refused.append(Refusal(name, reason, token.terms_digest, token.token_id))
+        else:
+            refused.append(explain.uniform(token.token_id, None))
+    for code, found in _coded(promotions, basket):
+        if isinstance(found, ReasonCode):
+            refused.append(
+                Refusal("", found, presented_code=code)
+                if holder.proven
+                else explain.uniform(None, code)
+            )
+        else:
+            applications += [Application(one, code=code) for one in found]
+    return applications, refused
+
+
+def _coded(promotions: Source, basket: Basket) -> list[tuple[str, list[Compiled] | ReasonCode]]:
+    """What each typed code stands for: public codes of the index, unique ones of the holder."""
+    result: list[tuple[str, list[Compiled] | ReasonCode]] = []
+    if not basket.cart.codes:
+        return result
+    unique = {normalise_code(one.code): one.terms_digest for one in basket.holder.codes}
+    seen: set[str] = set()
+    for code in sorted(basket.cart.codes):
+        normal = normalise_code(code)
+        found = promotions.by_code(normal)
+        if normal in unique:
+            promotion = promotions.by_digest(unique[normal])
+            if promotion is not None and isinstance(promotion.terms.access, UniqueCodes):
+                found = [promotion, *found]
+        if normal in seen:
+            result.append((code, ReasonCode.ALREADY_APPLIED))
+        else:
+            result.append((code, found or ReasonCode.CODE_UNKNOWN))
+        seen.add(normal)
+    return result
+
+
+def _closed(application: Application, basket: Basket) -> ReasonCode | None:
+    promotion = application.promotion
+    if promotion.terms.currency != basket.cart.currency:
+        return ReasonCode.CURRENCY_MISMATCH
+    return promotion.closed_now(basket, application.clipped_at_ms)
+
+
+def _answer(basket: Basket, outcome: Outcome, unknown: list[Refusal]) -> Evaluation:
+    """Put the answer together, and hold it to its invariants."""
+    end = outcome.progress.state
+    applied = tuple(explain.applied(taken, basket, end) for taken in outcome.progress.taken)
+    proven = basket.holder.proven
+    pairs = [
+        (application, explain.refusal(application, blocked, full=proven))
+        for application, blocked in sorted(outcome.blocked, key=lambda pair: pair[0].key)
+    ]
+    refused = tuple([one for _, one in pairs] + sorted(unknown, key=_refusal_key))
+    given: dict[str, int] = {}
+    for one in applied:
+        for part in one.allocations:
+            if part.line_id is not None:
+                given[part.line_id] = given.get(part.line_id, 0) + part.amount_minor
+    lines = [
+        LineTotal(line.id, amount, given.get(line.id, 0))
+        for line, amount in zip(basket.lines, basket.initial, strict=True)
+    ]
+    if basket.gift_lines:
+        lines += [
+            LineTotal(line.id, line.initial_minor, given.get(line.id, 0))
+            for line in basket.gift_lines
+        ]
+        lines.sort(key=lambda line: line.line_id)
+    shipping = basket.cart.shipping.amount_minor if basket.cart.shipping else 0
+    subtotal = sum([line.amount_minor for line in lines])
+    discount = sum([line.discount_minor for line in lines])
+    off_shipping = shipping - end.shipping
+    invariant(
+        sum([one.amount_minor for one in applied]) == discount + off_shipping,
+        "the allocations sum to what is taken off",
+    )
+    invariant(
+        all(left >= 0 for left in end.left) and end.shipping >= 0, "nothing costs less than nothing"
+    )
+    return Evaluation(
+        currency=basket.cart.currency,
+        applied=applied,
+        refused=refused,
+        lines=tuple(lines),
+        totals=Totals(
+            subtotal, discount, shipping, off_shipping, subtotal - discount + end.shipping
+        ),
+        method="exact" if outcome.is_exact else "heuristic",
+        hints=explain.hints(pairs),
+        gifts_to_remove=tuple(line.id for line in basket.gift_lines if not end.gifts.get(line.id)),
+    )
+
+
+def _refusal_key(one: Refusal) -> tuple[str, str, str]:
+    return (one.token_id or "", one.presented_code or "", one.code)

@@ -1,0 +1,234 @@
+"""Stage 1, index: which promotions could possibly match a cart.
+
+From a promotion's conditions and benefits we extract *terms of which at least one must be present*
+in any cart that it could match: of things that must all hold the rarest suffices, of alternatives
+all are needed, and a threshold goes to a sorted list. What gives no such term is always a
+candidate. A cart looks up only its own terms. The index may return too much, never too little:
+`Promotions`, which returns everything, is its twin and the oracle of its tests.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Container, Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Protocol, runtime_checkable
+
+from sconto.cart.basket import Basket
+from sconto.cart.lanes import DEFAULT_LANES, Lane
+from sconto.cart.needs import KINDS, Needs, needs_of
+from sconto.cart.promotion import Compiled, Promotion
+from sconto.terms.codes import normalise_code
+from sconto.terms.model import Automatic, Code, Terms
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where evaluation gets its promotions from."""
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]: ...
+    def by_digest(self, digest: str) -> Compiled | None: ...
+    def by_code(self, code: str) -> list[Compiled]: ...
+    def candidates(self, basket: Basket) -> list[Compiled]: ...
+
+
+class Entry:
+    """A promotion in the index, compiled when it is first a candidate."""
+
+    __slots__ = ("_compiled", "current", "digest", "needs", "promotion_id", "terms", "threshold")
+
+    def __init__(self, terms: Terms, digest: str, current: bool) -> None:
+        self.terms, self.digest, self.current = terms, digest, current
+        self.promotion_id = terms.promotion_id
+        self.needs: Needs | None = None
+        self.threshold = 0
+        self._compiled: Compiled | None = None
+
+    @property
+    def compiled(self) -> Compiled:
+        if self._compiled is None:
+            self._compiled = Compiled(self.terms, self.digest)
+        return self._compiled
+
+
+class PromotionIndex:
+    """The promotions of a merchant: by digest, by code, and by what a cart must contain."""
+
+    def __init__(
+        self, promotions: Iterable[Promotion] = (), *, lanes: Sequence[Lane] = DEFAULT_LANES
+    ) -> None:
+        self.lanes = tuple(lanes)
+        self._entries: dict[str, Entry] = {}
+        self._codes: dict[str, dict[str, Entry]] = {}
+        self._postings: dict[str, dict[str, dict[str, Entry]]] = {kind: {} for kind in KINDS}
+        self._thresholds: list[tuple[int, str]] = []
+        self._always: dict[str, Entry] = {}
+        for one in promotions:
+            self.add(one.terms, one.digest, current=one.current)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, digest: object) -> bool:
+        return digest in self._entries
+
+    def __iter__(self) -> Iterator[Promotion]:
+        for one in self._entries.values():
+            yield Promotion(one.terms, one.digest, one.current)
+
+    def add(self, terms: Terms, digest: str, *, current: bool = True) -> None:
+        """Put a version in force, or change whether it is the current one.
+
+        Versions that are not current answer only to tokens and unique codes that name them.
+        """
+        self.remove(digest)
+        entry = Entry(terms, digest, current)
+        self._entries[digest] = entry
+        if not current:
+            return
+        if isinstance(terms.access, Code):
+            self._codes.setdefault(normalise_code(terms.access.code), {})[digest] = entry
+        elif isinstance(terms.access, Automatic):
+            self._post(entry)
+
+    def remove(self, digest: str) -> bool:
+        """Take a version out of force; False if it was not there."""
+        entry = self._entries.pop(digest, None)
+        if entry is None:
+            return False
+        if isinstance(entry.terms.access, Code) and entry.current:
+            _drop(self._codes, normalise_code(entry.terms.access.code), digest)
+        elif entry.needs:
+            for kind, value in entry.needs:
+                _drop(self._postings[kind], value, digest)
+        elif entry.threshold:
+            at = bisect_left(self._thresholds, (entry.threshold, digest))
+            del self._thresholds[at]
+        else:
+            self._always.pop(digest, None)
+        return True
+
+    def get(self, digest: str) -> Promotion | None:
+        """The promotion of a digest."""
+        one = self._entries.get(digest)
+        return None if one is None else Promotion(one.terms, one.digest, one.current)
+
+    def by_digest(self, digest: str) -> Compiled | None:
+        """What a token names, current or not."""
+        entry = self._entries.get(digest)
+        return None if entry is None else entry.compiled
+
+    def by_code(self, code: str) -> list[Compiled]:
+        """The current promotions of a public code, given in its normal form."""
+        return [entry.compiled for entry in self._codes.get(code, {}).values()]
+
+    def candidates(self, basket: Basket) -> list[Compiled]:
+        """Every automatic promotion that could match, in no particular order."""
+        found: dict[str, Entry] = dict(self._always)
+        for posting in self._postings_of(basket):
+            found.update(posting)
+        if self._thresholds:
+            end = bisect_right(self._thresholds, (basket.subtotal, "\U0010ffff"))
+            for _, digest in self._thresholds[:end]:
+                found[digest] = self._entries[digest]
+        return [entry.compiled for entry in found.values()]
+
+    def _postings_of(self, basket: Basket) -> Iterator[dict[str, Entry]]:
+        """The lists of the terms that a cart has."""
+        postings = self._postings
+        for kind, values in _terms_of(basket):
+            of_kind = postings[kind]
+            if of_kind:
+                for value in values:
+                    if value in of_kind:
+                        yield of_kind[value]
+
+    def _post(self, entry: Entry) -> None:
+        needs, threshold = needs_of(entry.terms)
+        if needs is not None:
+            entry.needs = needs
+            for kind, value in needs:
+                self._postings[kind].setdefault(value, {})[entry.digest] = entry
+        elif threshold:
+            entry.threshold = threshold
+            insort(self._thresholds, (threshold, entry.digest))
+        else:
+            self._always[entry.digest] = entry
+
+
+class Promotions:
+    """All promotions, each of them a candidate for every cart: the index's slow twin."""
+
+    def __init__(
+        self, promotions: Iterable[Promotion], *, lanes: Sequence[Lane] = DEFAULT_LANES
+    ) -> None:
+        self._index = PromotionIndex(promotions, lanes=lanes)
+        self.lanes = self._index.lanes
+        current = [one for one in self._index if one.current]
+        self._automatic = [
+            compiled
+            for one in current
+            if isinstance(one.terms.access, Automatic)
+            and (compiled := self._index.by_digest(one.digest)) is not None
+        ]
+
+    def by_digest(self, digest: str) -> Compiled | None:
+        return self._index.by_digest(digest)
+
+    def by_code(self, code: str) -> list[Compiled]:
+        return self._index.by_code(code)
+
+    def candidates(self, basket: Basket) -> list[Compiled]:
+        return self._automatic
+
+
+class Without:
+    """A source without some promotions: those that a ledger cannot cover just now."""
+
+    def __init__(self, source: Source, promotion_ids: Container[str]) -> None:
+        self._source, self._excluded = source, promotion_ids
+        self.lanes = source.lanes
+
+    def by_digest(self, digest: str) -> Compiled | None:
+        found = self._source.by_digest(digest)
+        return None if found is None or found.promotion_id in self._excluded else found
+
+    def by_code(self, code: str) -> list[Compiled]:
+        return self._rest(self._source.by_code(code))
+
+    def candidates(self, basket: Basket) -> list[Compiled]:
+        return self._rest(self._source.candidates(basket))
+
+    def _rest(self, found: list[Compiled]) -> list[Compiled]:
+        return [one for one in found if one.promotion_id not in self._excluded]
+
+
+def _terms_of(basket: Basket) -> Iterator[tuple[str, Iterable[str]]]:
+    """Every term that a cart has, by kind."""
+    lines, cart = basket.lines, basket.cart
+    yield "sku", basket.skus
+    yield "gtin", [line.gtin for line in lines if line.gtin is not None]
+    yield "product", [line.product for line in lines if line.product is not None]
+    yield "brand", {line.brand for line in lines if line.brand is not None}
+    yield "tag", set(chain.from_iterable([line.tags for line in lines if line.tags]))
+    yield (
+        "category",
+        set(chain.from_iterable([line.categories for line in lines if line.categories])),
+    )
+    yield "segment", basket.holder.segments
+    shipping = cart.shipping.method if cart.shipping else None
+    for kind, value in (
+        ("store", cart.store),
+        ("region", cart.region),
+        ("channel", cart.channel),
+        ("shipping", shipping),
+        ("payment", cart.payment_method),
+    ):
+        if value is not None:
+            yield kind, (value,)
+
+
+def _drop(of_kind: dict[str, dict[str, Entry]], value: str, digest: str) -> None:
+    posting = of_kind[value]
+    del posting[digest]
+    if not posting:
+        del of_kind[value]

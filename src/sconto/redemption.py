@@ -1,0 +1,247 @@
+"""Redemption: an evaluation and what is left of the allotments become a decision.
+
+In: cart, promotions, holder, instant, and the parts of budgets that this merchant may spend alone.
+Out: a `Decision`: what applies, from which allotment each discount is taken, and what was refused
+for want of it. Never: a database, a clock. `servers/merchant` stores what is decided here.
+
+1. The engine says what applies (`sconto.cart`); it knows no stock.
+2. What applies must be covered: one use and its whole amount from one open allotment. A promotion
+   that is not covered is taken out and the cart is evaluated again, so that another may take its
+   place and no cent is promised that cannot be given.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from sconto.base.canonical import b64url, canonical, digest
+from sconto.cart import Applied, Cart, Evaluation, Holder, ReasonCode, Refusal, evaluate
+from sconto.cart.evaluation import Allocation
+from sconto.cart.index import Source, Without
+from sconto.ledger import Amounts, Entry
+from sconto.ledger.journal import Kind
+
+RECEIPT_TYPE = "promo-receipt+jwt"
+
+
+class Part(Protocol):
+    """An open allotment, as far as a decision needs it."""
+
+    @property
+    def allotment_id(self) -> str: ...
+    @property
+    def left(self) -> Amounts: ...
+
+
+class Spend(NamedTuple):
+    """One applied promotion and the allotment that it is taken from."""
+
+    redemption_id: str
+    applied: Applied
+    allotment_id: str
+    amounts: Amounts
+
+
+class Uncovered(NamedTuple):
+    """A promotion that would apply, and is not covered by what this merchant has left of it."""
+
+    applied: Applied
+    needed: Amounts
+    had: Amounts
+
+    @property
+    def refusal(self) -> Refusal:
+        """What the shopper is told: what was needed, what was there, in the dimension that lacks."""
+        is_money = self.needed.uses <= self.had.uses
+        needed, had = (
+            (self.needed.minor, self.had.minor) if is_money else (self.needed.uses, self.had.uses)
+        )
+        return Refusal(
+            self.applied.promotion_id,
+            ReasonCode.ALLOTMENT_EXHAUSTED,
+            terms_digest=self.applied.terms_digest,
+            token_id=self.applied.token_id,
+            presented_code=self.applied.code,
+            needed=needed,
+            had=had,
+            missing=needed - had,
+            unit="minor" if is_money else "uses",
+        )
+
+
+class Decision(NamedTuple):
+    """What a checkout does if it goes ahead; nothing has been spent yet."""
+
+    evaluation: Evaluation
+    spends: tuple[Spend, ...]
+    uncovered: tuple[Uncovered, ...]
+
+
+Available = Callable[[Collection[str]], Mapping[str, Sequence[Part]]]
+
+
+def decide(
+    cart: Cart,
+    promotions: Source,
+    holder: Holder,
+    at_ms: int,
+    *,
+    merchant: str,
+    order_id: str,
+    available: Available,
+) -> Decision:
+    """Evaluate a cart and cover what applies.
+
+    `available(promotion_ids)` gives the open allotments of this merchant, oldest first.
+    """
+    uncovered: list[Uncovered] = []
+    excluded: set[str] = set()
+    parts: dict[str, Sequence[Part]] = {}
+    while True:
+        view: Source = Without(promotions, excluded) if excluded else promotions
+        evaluation = evaluate(cart, view, holder, at_ms=at_ms)
+        unknown = {a.promotion_id for a in evaluation.applied} - parts.keys()
+        if unknown:
+            parts.update(dict.fromkeys(unknown, ()) | dict(available(unknown)))
+        spends, missing = _cover(evaluation.applied, parts, merchant, order_id)
+        if not missing:
+            evaluation = _with_refusals(evaluation, uncovered)
+            return Decision(evaluation, tuple(spends), tuple(uncovered))
+        uncovered += missing
+        excluded |= {one.applied.promotion_id for one in missing}
+
+
+def _with_refusals(evaluation: Evaluation, uncovered: Sequence[Uncovered]) -> Evaluation:
+    """The evaluation with the true reason of what was taken out of it."""
+    if not uncovered:
+        return evaluation
+    tokens = {one.applied.token_id for one in uncovered} - {None}
+    codes = {one.applied.code for one in uncovered} - {None}
+    kept = [
+        refusal
+        for refusal in evaluation.refused
+        if refusal.token_id not in tokens and refusal.presented_code not in codes
+    ]
+    refused = (*kept, *(one.refusal for one in uncovered))
+    return msgspec.structs.replace(evaluation, refused=refused)
+
+
+def _cover(
+    applied: Iterable[Applied],
+    parts: Mapping[str, Sequence[Part]],
+    merchant: str,
+    order_id: str,
+) -> tuple[list[Spend], list[Uncovered]]:
+    left = {part.allotment_id: part.left for held in parts.values() for part in held}
+    spends: list[Spend] = []
+    missing: list[Uncovered] = []
+    for one in applied:
+        needed = Amounts(1, one.amount_minor)
+        held = parts[one.promotion_id]
+        found = next((p for p in held if needed.fits(left[p.allotment_id])), None)
+        if found is None:
+            had = max((left[p.allotment_id] for p in held), default=Amounts(0, 0))
+            missing.append(Uncovered(one, needed, had))
+            continue
+        rest = left[found.allotment_id]
+        left[found.allotment_id] = Amounts(rest.uses - 1, rest.minor - one.amount_minor)
+        spends.append(
+            Spend(redemption_id(merchant, order_id, one), one, found.allotment_id, needed)
+        )
+    return spends, missing
+
+
+def redemption_id(merchant: str, order_id: str, applied: Applied) -> str:
+    """The permanent id of one use of one promotion in one order; the same for everybody."""
+    parts = [merchant, order_id, applied.promotion_id, applied.token_id or applied.code or ""]
+    return b64url(hashlib.sha256(canonical(parts)).digest()[:18])
+
+
+def entry_of(
+    kind: Kind,
+    spend: Spend,
+    *,
+    merchant: str,
+    order_id: str,
+    currency: str,
+    at_ms: int,
+    day: str,
+    is_direct: bool = False,
+) -> Entry:
+    """The journal entry of a reservation or redemption."""
+    return Entry(
+        kind=kind,
+        promotion_id=spend.applied.promotion_id,
+        merchant=merchant,
+        at_ms=at_ms,
+        day=day,
+        terms_digest=spend.applied.terms_digest,
+        token_id=spend.applied.token_id or "",
+        order_id=order_id,
+        redemption_id=spend.redemption_id,
+        allotment_id=spend.allotment_id,
+        amount_minor=spend.amounts.minor,
+        currency=currency,
+        is_direct=is_direct,
+    )
+
+
+def receipt_claims(
+    *,
+    merchant: str,
+    order_id: str,
+    cart: Cart,
+    cart_bytes: bytes,
+    decision: Decision,
+    at_ms: int,
+) -> dict[str, Any]:
+    """What the merchant signs: which promotion was used, from which token, for how much.
+
+    The basket is named by its digest, so that a receipt tells nobody what was bought.
+    """
+    totals = decision.evaluation.totals
+    return {
+        "iss": merchant,
+        "iat": at_ms // 1000,
+        "order_id": order_id,
+        "cart": digest(cart_bytes),
+        "currency": cart.currency,
+        "subtotal_minor": totals.subtotal_minor,
+        "discount_minor": decision.evaluation.discount_minor,
+        "redemptions": [
+            {
+                "redemption_id": spend.redemption_id,
+                "promotion_id": spend.applied.promotion_id,
+                "terms_digest": spend.applied.terms_digest,
+                "amount_minor": spend.amounts.minor,
+                **({"token_id": spend.applied.token_id} if spend.applied.token_id else {}),
+            }
+            for spend in decision.spends
+        ],
+    }
+
+
+def given_back(
+    quantities: Mapping[str, int], allocations: Iterable[Allocation], returned: Mapping[str, int]
+) -> int:
+    """How much of a discount goes back when `returned` units of each line are back in all.
+
+    Each line's part goes back unit by unit, rounded down, so that all units together give back
+    exactly what was taken off. What was taken off shipping goes back with the last unit.
+
+    >>> parts = [Allocation("1", 100), Allocation("2", 50)]
+    >>> [given_back({"1": 3, "2": 1}, parts, {"1": n}) for n in range(4)]
+    [0, 33, 66, 100]
+    >>> given_back({"1": 3, "2": 1}, parts, {"1": 3, "2": 1})
+    150
+    """
+    total = 0
+    for part in allocations:
+        if part.line_id is not None:
+            units = quantities[part.line_id]
+            total += part.amount_minor * returned.get(part.line_id, 0) // units
+        elif all(returned.get(line_id, 0) == units for line_id, units in quantities.items()):
+            total += part.amount_minor
+    return total

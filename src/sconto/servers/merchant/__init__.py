@@ -1,0 +1,102 @@
+"""The merchant server: evaluates carts, reserves, redeems and reverses; sells on while cut off.
+
+In: carts from tills and shops, promotions and coupon information from hubs, proofs from wallets.
+Out: evaluations, receipts, frames for hubs, reports for hubs. It starts and works without any hub:
+then it is a promotion engine for one shop.
+
+    checkout.py    evaluate, reserve, redeem, release         -> sconto.redemption, store.orders
+    returns.py     reverse a redemption, whole or by lines    -> sconto.cart.returns
+    clients.py     recognise a client, coupon information     -> sconto.tokens, store.coupons
+    offers.py      accept hubs' promotions; events from hubs  -> store.promotions, store.ledger
+    frames.py      keep a frame and distribute it to its hub  -> sconto.frames
+    shelf.py       the promotions in force, compiled
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable
+
+from sconto.base.ids import ID_RANDOM_BYTES, new_id
+from sconto.ledger import Amounts
+from sconto.servers import admin, promotions
+from sconto.servers.app import Base, wall_clock_ms
+from sconto.servers.config import Home
+from sconto.servers.merchant import checkout, clients, frames, offers, returns
+from sconto.servers.merchant.shelf import Shelf
+from sconto.servers.merchant.status import StatusLists
+from sconto.store import access, ledger
+from sconto.store import promotions as promotion_store
+from sconto.store.writer import Tx
+
+log = logging.getLogger("sconto.merchant")
+
+#: How often overdue reservations are looked for.
+EXPIRY_PERIOD_S = 1.0
+
+
+class Merchant:
+    """One merchant's server."""
+
+    endpoints = (
+        *admin.ENDPOINTS,
+        *promotions.ENDPOINTS,
+        *offers.ENDPOINTS,
+        *checkout.ENDPOINTS,
+        *returns.ENDPOINTS,
+        *clients.ENDPOINTS,
+        *frames.ENDPOINTS,
+    )
+    event_handlers = offers.EVENT_HANDLERS
+
+    def __init__(self, home: Home, clock: Callable[[], int] = wall_clock_ms) -> None:
+        self.base = Base(home, clock)
+        self.shelf = Shelf(self.base.store)
+        self.shelf.load()
+        #: Promotions that more allotment was asked for, and when (milliseconds).
+        self.asked_at_ms: dict[str, int] = {}
+
+    async def start(self) -> None:
+        await self.base.start()
+        self.status_lists = StatusLists(self.base)
+        self._expiry = asyncio.create_task(self._expire(), name="expire reservations")
+
+    async def stop(self) -> None:
+        self._expiry.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._expiry
+        await self.status_lists.close()
+        await self.base.stop()
+
+    def promotion_opened(self, tx: Tx, promotion_id: str, added: Amounts) -> None:
+        """The merchant's own budget: all of it is this merchant's to spend."""
+        allotment_id = new_id(tx.now_ms, secrets.token_bytes(ID_RANDOM_BYTES))
+        home = self.base.home
+        ledger.grant(
+            tx,
+            allotment_id,
+            promotion_id,
+            holder=home.url,
+            incarnation=home.incarnation,
+            needed=added,
+            holders=1,
+        )
+
+    def promotion_changed(self, tx: Tx, promotion: promotion_store.Promotion) -> None:
+        tx.after_commit(lambda: self.shelf.refresh(promotion.promotion_id))
+
+    def peer_added(self, tx: Tx, peer: access.Peer) -> None:
+        """A hub introduces itself by sending its promotions; nothing is needed here."""
+
+    def has_more(self, promotion_id: str) -> None:
+        """The hub answered: it may be asked again when this runs low too."""
+        self.asked_at_ms.pop(promotion_id, None)
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRY_PERIOD_S)
+            try:
+                await checkout.expire_overdue(self)
+            except Exception:
+                log.exception("reservations could not be expired; trying again")

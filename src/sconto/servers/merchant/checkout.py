@@ -1,0 +1,605 @@
+"""Checkout: evaluate, reserve, redeem, release, each of the last three once per order id.
+
+A request is decided and stored in one transaction of the writer (`sconto.redemption.decide`): the
+order, its redemptions, the allotments that they are taken from, the uses of tokens, the journal,
+and the reports to the hubs. The reply is built from what was stored, so a repeated request gets the
+same one.
+"""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import Meta
+
+from sconto.base.clock import MS_PER_SECOND, day_of, rfc3339
+from sconto.base.documents import Document
+from sconto.base.errors import ConflictError, NotFoundError
+from sconto.base.fields import Identifier
+from sconto.base.keys import sign_compact
+from sconto.cart import Cart, Evaluation, Refusal, encode_evaluation
+from sconto.cart.model import CART_BYTES_MAX
+from sconto.ledger import Amounts, Entry, wants_more
+from sconto.redemption import (
+    RECEIPT_TYPE,
+    Decision,
+    Spend,
+    decide,
+    entry_of,
+    receipt_claims,
+)
+from sconto.servers.endpoint import Call, endpoint
+from sconto.servers.merchant.recognise import Holding, Presented, holding, verify_presented
+from sconto.store import coupons, ledger, orders
+from sconto.store.orders import Order, Redemption
+from sconto.store.writer import Tx
+from sconto.tokens import TokenClaims
+
+if TYPE_CHECKING:
+    from sconto.servers.merchant import Merchant
+
+OrderIdText = Annotated[Identifier, Meta(max_length=100)]
+ClientText = Annotated[str, Meta(min_length=1, max_length=100)]
+RESERVATION_S = 900
+_BODY_BYTES_MAX = CART_BYTES_MAX + 400_000
+#: A hub that was asked for more is not asked again for this long.
+_ASK_AGAIN_MS = 30_000
+
+
+class EvaluationRequest(Document):
+    """A cart to evaluate; nothing is spent."""
+
+    cart: Cart
+    #: The merchant's own reference of the shopper, where a wallet has linked it.
+    client: ClientText | None = None
+    presented: Annotated[tuple[Presented, ...], Meta(max_length=20)] = ()
+    #: What the proofs of presented tokens are bound to.
+    order_id: OrderIdText | None = None
+    #: When it happens; needs the scope `replay`. The server's clock otherwise.
+    at: datetime | None = None
+
+
+class CheckoutRequest(Document):
+    """A cart to reserve for, or to redeem at once, under an id that the shop has made."""
+
+    order_id: OrderIdText
+    cart: Cart
+    client: ClientText | None = None
+    presented: Annotated[tuple[Presented, ...], Meta(max_length=20)] = ()
+    at: datetime | None = None
+    #: How long a reservation holds.
+    ttl_s: Annotated[int, Meta(ge=1, le=86_400)] = RESERVATION_S
+
+
+class EvaluationReply(msgspec.Struct, kw_only=True):
+    """What would be redeemed now."""
+
+    evaluation: Evaluation
+
+
+class RedemptionDocument(Document):
+    """One use of one promotion."""
+
+    redemption_id: str
+    promotion_id: str
+    terms_digest: str
+    amount_minor: int
+    state: str
+    reversed_minor: int = 0
+    token_id: str | None = None
+    code: str | None = None
+
+
+class OrderDocument(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """An order as it stands."""
+
+    order_id: str
+    #: reserved, redeemed, released or expired
+    state: str
+    at: str
+    currency: str
+    subtotal_minor: int
+    shipping_minor: int
+    #: Off items and shipping together.
+    discount_minor: int
+    total_minor: int
+    evaluation: Any
+    redemptions: tuple[RedemptionDocument, ...]
+    #: Compact JWS (`promo-receipt+jwt`) of this merchant over what was redeemed.
+    receipt: str | None = None
+    expires_at: str | None = None
+
+
+_EXAMPLE_CART = {
+    "currency": "USD",
+    "lines": [{"id": "1", "sku": "oaty-1l", "quantity": 2, "price_minor": 525, "brand": "oaty"}],
+    "codes": [],
+}
+
+
+@endpoint(
+    "POST",
+    "/v1/evaluations",
+    scope="evaluate",
+    summary="Evaluate a cart: which promotions apply, how much each gives, and why others do not",
+    accepts=EvaluationRequest,
+    accepts_example={"cart": _EXAMPLE_CART, "client": "card-1234"},
+    returns=EvaluationReply,
+    max_bytes=_BODY_BYTES_MAX,
+)
+async def evaluate_cart(server: "Merchant", call: Call) -> EvaluationReply:
+    """Nothing is spent. Shortage of allotments is taken into account as it is just now."""
+    request: EvaluationRequest = call.document
+    at_ms = call.at_ms(request.at)
+    claims = await _verified(server, call, request, request.order_id or "", at_ms)
+    with server.base.store.read() as connection:
+        _, decision = _decide(server, connection, request, claims, "", at_ms)
+    return EvaluationReply(evaluation=decision.evaluation)
+
+
+@endpoint(
+    "POST",
+    "/v1/reservations",
+    scope="checkout",
+    summary="Reserve what a cart gets, until it is redeemed, released or expires",
+    accepts=CheckoutRequest,
+    accepts_example={"order_id": "o-1001", "cart": _EXAMPLE_CART, "client": "card-1234"},
+    returns=OrderDocument,
+    status=201,
+    max_bytes=_BODY_BYTES_MAX,
+)
+async def reserve(server: "Merchant", call: Call) -> OrderDocument:
+    return await _check_out(server, call, "reserved")
+
+
+@endpoint(
+    "POST",
+    "/v1/redemptions",
+    scope="checkout",
+    summary="Evaluate a cart and redeem what it gets, at once",
+    accepts=CheckoutRequest,
+    accepts_example={"order_id": "o-1002", "cart": _EXAMPLE_CART, "client": "card-1234"},
+    returns=OrderDocument,
+    status=201,
+    max_bytes=_BODY_BYTES_MAX,
+)
+async def redeem(server: "Merchant", call: Call) -> OrderDocument:
+    return await _check_out(server, call, "redeemed")
+
+
+@endpoint(
+    "POST",
+    "/v1/reservations/{order_id:str}/redeem",
+    scope="checkout",
+    summary="Redeem what was reserved for an order",
+    returns=OrderDocument,
+)
+async def redeem_reserved(server: "Merchant", call: Call) -> OrderDocument:
+    """Exactly what was reserved is used; the cart is not evaluated again."""
+
+    def command(tx: Tx) -> OrderDocument:
+        order = find_order(tx.connection, call.params["order_id"])
+        if order.state == "redeemed":
+            return _document(tx.connection, order)
+        if order.state != "reserved" or _is_overdue(order, tx.now_ms):
+            raise _not_reserved(order)
+        used = orders.redemptions_of(tx.connection, order.order_id)
+        orders.change_state(tx, order, "redeemed")
+        for one in used:
+            record(server, tx, _entry(server, one, "redeemed"), order.receipt)
+            _settle_own(server, tx, one)
+        return _document(tx.connection, find_order(tx.connection, order.order_id))
+
+    done: OrderDocument = await server.base.store.write(command)
+    return done
+
+
+@endpoint(
+    "POST",
+    "/v1/reservations/{order_id:str}/release",
+    scope="checkout",
+    summary="Give back what was reserved for an order",
+    returns=OrderDocument,
+)
+async def release(server: "Merchant", call: Call) -> OrderDocument:
+    def command(tx: Tx) -> OrderDocument:
+        order = find_order(tx.connection, call.params["order_id"])
+        if order.state in ("released", "expired"):
+            return _document(tx.connection, order)
+        if order.state != "reserved":
+            raise _not_reserved(order)
+        _end_reservation(server, tx, order, "released")
+        return _document(tx.connection, find_order(tx.connection, order.order_id))
+
+    done: OrderDocument = await server.base.store.write(command)
+    return done
+
+
+@endpoint(
+    "GET",
+    "/v1/orders/{order_id:str}",
+    scope="checkout",
+    summary="An order, what was used in it, and its receipt",
+    returns=OrderDocument,
+)
+async def show_order(server: "Merchant", call: Call) -> OrderDocument:
+    with server.base.store.read() as connection:
+        return _document(connection, find_order(connection, call.params["order_id"]))
+
+
+ENDPOINTS = (evaluate_cart, reserve, redeem, redeem_reserved, release, show_order)
+
+
+async def expire_overdue(server: "Merchant") -> None:
+    """Give back what was reserved for orders whose time is over."""
+
+    def command(tx: Tx) -> None:
+        for order_id in orders.overdue(tx.connection, tx.now_ms):
+            _end_reservation(server, tx, find_order(tx.connection, order_id), "expired")
+
+    with server.base.store.read() as connection:
+        if not orders.overdue(connection, server.base.clock(), limit=1):
+            return
+    await server.base.store.write(command)
+
+
+# --- the decision and its storing -----------------------------------------------------------------
+
+
+async def _verified(
+    server: "Merchant",
+    call: Call,
+    request: EvaluationRequest | CheckoutRequest,
+    order_id: str,
+    at_ms: int,
+) -> list[TokenClaims]:
+    if not request.presented:
+        return []
+    return verify_presented(
+        server,
+        request.presented,
+        method=call.method,
+        path=call.endpoint.path,
+        order=order_id,
+        at_ms=at_ms,
+        now_ms=server.base.wall_clock(),
+    )
+
+
+def _decide(
+    server: "Merchant",
+    connection: sa.Connection,
+    request: EvaluationRequest | CheckoutRequest,
+    claims: list[TokenClaims],
+    order_id: str,
+    at_ms: int,
+) -> tuple[Holding, Decision]:
+    held = holding(connection, request.cart, request.client, claims, at_ms)
+    url = server.base.home.url
+    with server.shelf.lock:
+        decision = decide(
+            held.cart,
+            server.shelf.index,
+            held.holder,
+            at_ms,
+            merchant=url,
+            order_id=order_id,
+            available=lambda ids: ledger.available(connection, url, ids),
+        )
+    return held, decision
+
+
+async def _check_out(
+    server: "Merchant", call: Call, state: Literal["reserved", "redeemed"]
+) -> OrderDocument:
+    request: CheckoutRequest = call.document
+    at_ms = call.at_ms(request.at)
+    body_hash = call.body_hash()
+    with server.base.store.read() as connection:
+        known = orders.get(connection, request.order_id)
+    claims = [] if known else await _verified(server, call, request, request.order_id, at_ms)
+
+    def command(tx: Tx) -> OrderDocument:
+        known = orders.get(tx.connection, request.order_id)
+        if known is not None:
+            return _repeated(tx.connection, known, body_hash, state)
+        held, decision = _decide(server, tx.connection, request, claims, request.order_id, at_ms)
+        return _keep(server, tx, request, held, decision, body_hash, state, at_ms)
+
+    done: OrderDocument = await server.base.store.write(command)
+    return done
+
+
+def _repeated(
+    connection: sa.Connection, known: Order, body_hash: bytes, state: str
+) -> OrderDocument:
+    """The same request again gets the same reply; another one under the same id is a conflict."""
+    if known.body_hash != body_hash:
+        raise ConflictError(
+            f"the order {known.order_id} was checked out with other content",
+            code="exists_with_different_content",
+            field="order_id",
+            remedy="use a new order id; release the old one if it is only reserved",
+        )
+    if state == "redeemed" and known.state != "redeemed":
+        raise ConflictError(
+            f"the order {known.order_id} is {known.state}",
+            code="exists_with_different_state",
+            field="order_id",
+            remedy="redeem a reservation at /v1/reservations/{order_id}/redeem",
+        )
+    return _document(connection, known)
+
+
+def _keep(
+    server: "Merchant",
+    tx: Tx,
+    request: CheckoutRequest,
+    held: Holding,
+    decision: Decision,
+    body_hash: bytes,
+    state: Literal["reserved", "redeemed"],
+    at_ms: int,
+) -> OrderDocument:
+    """Store a decision; nothing refuses from here on."""
+    home = server.base.home
+    evaluation = decision.evaluation
+    # The same bytes as RFC 8785 gives for these values, and far quicker.
+    cart_bytes = msgspec.json.encode(request.cart, order="deterministic")
+    receipt = None
+    if decision.spends:
+        claims = receipt_claims(
+            merchant=home.url,
+            order_id=request.order_id,
+            cart=request.cart,
+            cart_bytes=cart_bytes,
+            decision=decision,
+            at_ms=at_ms,
+        )
+        receipt = sign_compact(home.key, RECEIPT_TYPE, claims)
+    for coupon in held.learned:
+        coupons.add(tx, coupon)
+    used = [_use(server, tx, held, spend, request, state, at_ms) for spend in decision.spends]
+    order = Order(
+        order_id=request.order_id,
+        body_hash=body_hash,
+        state=state,
+        client_ref=request.client,
+        currency=evaluation.currency,
+        subtotal_minor=evaluation.totals.subtotal_minor,
+        shipping_minor=evaluation.totals.shipping_minor,
+        discount_minor=evaluation.discount_minor,
+        cart=cart_bytes,
+        evaluation=encode_evaluation(evaluation),
+        receipt=receipt,
+        at_ms=at_ms,
+        expires_at_ms=tx.now_ms + request.ttl_s * MS_PER_SECOND if state == "reserved" else None,
+    )
+    orders.add(tx, order, used)
+    is_direct = state == "redeemed"
+    for spend, one in zip(decision.spends, used, strict=True):
+        held_terms = server.shelf.get(one.terms_digest)
+        zone = held_terms.zone if held_terms else "UTC"
+        entry = entry_of(
+            state,
+            spend,
+            merchant=home.url,
+            order_id=request.order_id,
+            currency=evaluation.currency,
+            at_ms=at_ms,
+            day=day_of(at_ms, zone).isoformat(),
+            is_direct=is_direct,
+        )
+        record(server, tx, entry, receipt if is_direct else None)
+        if is_direct:
+            _settle_own(server, tx, one)
+    for missing in decision.uncovered:
+        held_terms = server.shelf.get(missing.applied.terms_digest)
+        if held_terms is not None and held_terms.hub is not None:
+            _ask_for_more(server, tx, held_terms.hub, missing.applied.promotion_id, missing.needed)
+    short = {one.applied.promotion_id for one in decision.uncovered}
+    for refusal in evaluation.refused:
+        _record_refusal(server, tx, request, held, refusal, at_ms, always=short)
+    return _document(tx.connection, order, used)
+
+
+def _use(
+    server: "Merchant",
+    tx: Tx,
+    held: Holding,
+    spend: Spend,
+    request: CheckoutRequest,
+    state: str,
+    at_ms: int,
+) -> Redemption:
+    """Take the units and the token's use."""
+    applied = spend.applied
+    left = ledger.spend(tx, spend.allotment_id, spend.amounts)
+    terms = server.shelf.get(applied.terms_digest)
+    if terms is not None and terms.hub is not None and wants_more(left.left, left.granted):
+        _ask_for_more(server, tx, terms.hub, applied.promotion_id, Amounts(1, 1))
+    use_number = coupons.take_use(tx, applied.token_id) if applied.token_id else None
+    return Redemption(
+        redemption_id=spend.redemption_id,
+        order_id=request.order_id,
+        merchant=server.base.home.url,
+        promotion_id=applied.promotion_id,
+        terms_digest=applied.terms_digest,
+        token_id=applied.token_id,
+        use_number=use_number,
+        code=applied.code,
+        allotment_id=spend.allotment_id,
+        amount_minor=applied.amount_minor,
+        reversed_minor=0,
+        currency=request.cart.currency,
+        state=state,
+        at_ms=at_ms,
+    )
+
+
+def _ask_for_more(server: "Merchant", tx: Tx, hub: str, promotion_id: str, needed: Amounts) -> None:
+    """Ask the hub for another allotment, unless it was asked a moment ago."""
+    if server.asked_at_ms.get(promotion_id, -_ASK_AGAIN_MS) + _ASK_AGAIN_MS > tx.now_ms:
+        return
+    server.asked_at_ms[promotion_id] = tx.now_ms
+    tx.send(
+        hub,
+        "sconto.allotment.requested.v1",
+        promotion_id,
+        {
+            "promotion_id": promotion_id,
+            "needed_uses": needed.uses,
+            "needed_minor": needed.minor,
+        },
+    )
+
+
+def _settle_own(server: "Merchant", tx: Tx, used: Redemption) -> None:
+    """A promotion of this merchant's own has its budget here."""
+    terms = server.shelf.get(used.terms_digest)
+    if terms is None or terms.hub is not None:
+        return
+    allotment = ledger.get(tx.connection, used.allotment_id)
+    if allotment is not None:
+        amounts = Amounts(1, used.amount_minor)
+        ledger.settle_own(tx, allotment, amounts, used.redemption_id)
+
+
+def _end_reservation(
+    server: "Merchant", tx: Tx, order: Order, state: Literal["released", "expired"]
+) -> None:
+    used = orders.redemptions_of(tx.connection, order.order_id)
+    orders.change_state(tx, order, state)
+    for one in used:
+        ledger.give_back(tx, one.allotment_id, Amounts(1, one.amount_minor))
+        if one.token_id is not None:
+            coupons.give_use_back(tx, one.token_id)
+        record(server, tx, _entry(server, one, state), None)
+
+
+def _entry(
+    server: "Merchant", used: Redemption, kind: Literal["redeemed", "released", "expired"]
+) -> Entry:
+    """The entry of an act on a reservation: it happens on the day of the checkout."""
+    terms = server.shelf.get(used.terms_digest)
+    return Entry(
+        kind=kind,
+        promotion_id=used.promotion_id,
+        merchant=used.merchant,
+        at_ms=used.at_ms,
+        day=day_of(used.at_ms, terms.zone if terms else "UTC").isoformat(),
+        terms_digest=used.terms_digest,
+        token_id=used.token_id or "",
+        order_id=used.order_id,
+        redemption_id=used.redemption_id,
+        allotment_id=used.allotment_id,
+        amount_minor=used.amount_minor,
+        currency=used.currency,
+    )
+
+
+def record(server: "Merchant", tx: Tx, entry: Entry, receipt: str | None) -> None:
+    """Write an entry to the journal, and report it to the hub whose promotion it is about."""
+    tx.record(entry)
+    terms = server.shelf.get(entry.terms_digest)
+    if terms is not None and terms.hub is not None:
+        data: dict[str, Any] = {"entry": entry}
+        if receipt is not None:
+            data["receipt"] = receipt
+        tx.send(terms.hub, "sconto.journal.reported.v1", entry.promotion_id, data)
+
+
+def _record_refusal(
+    server: "Merchant",
+    tx: Tx,
+    request: CheckoutRequest,
+    held: Holding,
+    refusal: Refusal,
+    at_ms: int,
+    *,
+    always: set[str],
+) -> None:
+    """Count refusals of what was shown on purpose; a coupon in the pocket is not refused.
+
+    What only the ledger could not cover (`always`) is counted however it came into the cart.
+    """
+    coupon = held.coupons.get(refusal.token_id or "")
+    digest = coupon.terms_digest if coupon else refusal.terms_digest
+    terms = server.shelf.get(digest) if digest else None
+    is_shown = {refusal.token_id, refusal.presented_code} & held.shown
+    if terms is None or digest is None:
+        return
+    if not is_shown and terms.promotion_id not in always:
+        return
+    entry = Entry(
+        kind="refused",
+        promotion_id=terms.promotion_id,
+        merchant=server.base.home.url,
+        at_ms=at_ms,
+        day=day_of(at_ms, terms.zone).isoformat(),
+        terms_digest=digest,
+        token_id=refusal.token_id or "",
+        order_id=request.order_id,
+        reason=str(refusal.code),
+    )
+    record(server, tx, entry, None)
+
+
+# --- replies --------------------------------------------------------------------------------------
+
+
+def find_order(connection: sa.Connection, order_id: str) -> Order:
+    order = orders.get(connection, order_id)
+    if order is None:
+        raise NotFoundError(f"there is no order {order_id[:100]}", field="order_id")
+    return order
+
+
+def _is_overdue(order: Order, now_ms: int) -> bool:
+    return order.expires_at_ms is not None and order.expires_at_ms <= now_ms
+
+
+def _not_reserved(order: Order) -> ConflictError:
+    state = "expired" if order.state == "reserved" else order.state
+    return ConflictError(
+        f"the order {order.order_id} is {state}, not reserved",
+        code="reservation_expired" if state == "expired" else "not_reserved",
+        field="order_id",
+        remedy="check out again under a new order id",
+        state=state,
+    )
+
+
+def _document(
+    connection: sa.Connection,
+    order: Order,
+    used: list[Redemption] | None = None,
+) -> OrderDocument:
+    used = orders.redemptions_of(connection, order.order_id) if used is None else used
+    return OrderDocument(
+        order_id=order.order_id,
+        state=order.state,
+        at=rfc3339(order.at_ms),
+        currency=order.currency,
+        subtotal_minor=order.subtotal_minor,
+        shipping_minor=order.shipping_minor,
+        discount_minor=order.discount_minor,
+        total_minor=order.subtotal_minor + order.shipping_minor - order.discount_minor,
+        evaluation=msgspec.Raw(order.evaluation),
+        redemptions=tuple(
+            RedemptionDocument(
+                redemption_id=one.redemption_id,
+                promotion_id=one.promotion_id,
+                terms_digest=one.terms_digest,
+                amount_minor=one.amount_minor,
+                state=one.state,
+                reversed_minor=one.reversed_minor,
+                token_id=one.token_id,
+                code=one.code,
+            )
+            for one in sorted(used, key=lambda one: one.redemption_id)
+        ),
+        receipt=order.receipt if order.state == "redeemed" else None,
+        expires_at=None if order.expires_at_ms is None else rfc3339(order.expires_at_ms),
+    )

@@ -1,0 +1,296 @@
+"""Hubs' promotions at this merchant: accepting them, and the events that hubs send."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+from msgspec import Meta
+
+from sconto.base.clock import day_of, to_ms
+from sconto.base.documents import Document, from_builtins
+from sconto.base.errors import ConflictError, InvalidInputError, NotFoundError, PeerError
+from sconto.base.fields import Digest, Identifier, NamedDigest, ServerUrl, Thumbprint
+from sconto.base.keys import verify_detached
+from sconto.ledger import Amounts, Entry
+from sconto.servers.endpoint import Call, endpoint
+from sconto.servers.promotions import TERMS_TYPE
+from sconto.store import coupons, ledger
+from sconto.store import promotions as store
+from sconto.store.coupons import Coupon
+from sconto.store.writer import Tx
+from sconto.terms import encode_terms, terms_digest, terms_from
+
+if TYPE_CHECKING:
+    from sconto.servers.merchant import Merchant
+
+
+class Acceptance(Document):
+    """Promotions of a hub that this merchant takes part in."""
+
+    hub: ServerUrl
+    promotion_ids: Annotated[tuple[Identifier, ...], Meta(max_length=10_000)] = ()
+    #: All active ones of the hub that this merchant has heard of.
+    all: bool = False
+    #: False: take part no longer.
+    accept: bool = True
+
+
+class Accepted(Document):
+    promotion_ids: tuple[str, ...]
+
+
+@endpoint(
+    "POST",
+    "/v1/acceptances",
+    scope="promotions:write",
+    summary="Take part in promotions of a hub, or do so no longer",
+    accepts=Acceptance,
+    accepts_example={"hub": "https://hub.example", "promotion_ids": ["oaty-10"]},
+    returns=Accepted,
+)
+async def accept(server: "Merchant", call: Call) -> Accepted:
+    """The hub then grants an allotment; until it comes, their redemption is refused as exhausted."""
+    request: Acceptance = call.document
+    if server.base.directory.get(request.hub) is None:
+        raise NotFoundError(f"{request.hub} is not a hub of this merchant", field="hub")
+
+    def command(tx: Tx) -> Accepted:
+        if request.all:
+            chosen = _all_of(tx, request.hub)
+        else:
+            chosen = []
+            for i, promotion_id in enumerate(request.promotion_ids):
+                promotion = store.get(tx.connection, promotion_id)
+                if promotion is None or promotion.hub != request.hub:
+                    raise NotFoundError(
+                        f"the hub has not told of a promotion {promotion_id}",
+                        field=f"promotion_ids[{i}]",
+                    )
+                chosen.append(promotion)
+        for promotion in chosen:
+            if promotion.is_accepted != request.accept:
+                store.set_accepted(tx, promotion.promotion_id, request.accept)
+                _tell(server, tx, promotion, is_accepted=request.accept)
+        return Accepted(promotion_ids=tuple(one.promotion_id for one in chosen))
+
+    done: Accepted = await server.base.store.write(call.once(command))
+    return done
+
+
+ENDPOINTS = (accept,)
+
+
+def _all_of(tx: Tx, hub: str) -> list[store.Promotion]:
+    found: list[store.Promotion] = []
+    while True:
+        after = found[-1].promotion_id if found else ""
+        page = store.page(tx.connection, after=after, limit=1000, hub=hub, status="active")
+        found += page
+        if len(page) < 1000:
+            return found
+
+
+def _tell(server: "Merchant", tx: Tx, promotion: store.Promotion, *, is_accepted: bool) -> None:
+    kind = "accepted" if is_accepted else "declined"
+    data = {"promotion_id": promotion.promotion_id, "terms_digest": promotion.terms_digest}
+    if promotion.hub is not None:
+        tx.send(promotion.hub, f"sconto.promotion.{kind}.v1", promotion.promotion_id, data)
+    tx.after_commit(lambda: server.shelf.refresh(promotion.promotion_id))
+
+
+# --- events from hubs -----------------------------------------------------------------------------
+
+
+class _PromotionChanged(Document):
+    promotion_id: Identifier
+    terms: Any
+    signature: str
+    status: Annotated[str, Meta(pattern="^(draft|active|paused|ended)$")]
+
+
+class _AllotmentGranted(Document):
+    allotment_id: Identifier
+    promotion_id: Identifier
+    uses: Annotated[int, Meta(ge=0)]
+    amount_minor: Annotated[int, Meta(ge=0)]
+    incarnation: Identifier
+    epoch: int = 0
+
+
+class _AllotmentRefused(Document):
+    promotion_id: Identifier
+
+
+class _TokenIssued(Document):
+    """The coupon information."""
+
+    token_id: Identifier
+    promotion_id: Identifier
+    terms_digest: Digest
+    frame_id: NamedDigest
+    #: Pairwise pseudonym of the client at this merchant.
+    client: Identifier
+    holder_jkt: Thumbprint
+    uses: Annotated[int, Meta(ge=1)]
+    handle: str
+    clipped_at: str
+    expires_at: str
+
+
+class _TokenRevoked(Document):
+    token_id: Identifier
+    reason: str = ""
+
+
+class _FrameShown(Document):
+    frame_id: NamedDigest
+    promotion_id: Identifier
+    at: str
+
+
+def promotion_changed(server: "Merchant", tx: Tx, source: str, data: dict[str, Any]) -> None:
+    """A hub promises something, or something else, or no more; its signature must be right."""
+    event = from_builtins(data, _PromotionChanged, what="event")
+    terms = terms_from(event.terms, field="terms")
+    document = encode_terms(terms)
+    verify_detached(
+        server.base.directory.known_keys(source), TERMS_TYPE, event.signature, document, "terms"
+    )
+    if terms.promotion_id != event.promotion_id:
+        raise InvalidInputError("these are terms of another promotion", field="promotion_id")
+    known = store.get(tx.connection, terms.promotion_id)
+    if known is not None and known.hub != source:
+        raise ConflictError(
+            f"the promotion id {terms.promotion_id} is taken here", field="promotion_id"
+        )
+    peer = server.base.directory.trusted(source)
+    version = store.Version(
+        terms.promotion_id, terms.version, terms_digest(terms), document, event.signature
+    )
+    store.save(
+        tx,
+        version,
+        tenant_id=peer.tenant_id,
+        hub=source,
+        status=event.status,
+        is_accepted=known.is_accepted if known else False,
+    )
+    tx.after_commit(lambda: server.shelf.refresh(terms.promotion_id))
+
+
+def allotment_granted(server: "Merchant", tx: Tx, source: str, data: dict[str, Any]) -> None:
+    """A part of a budget, to spend alone. A grant for another copy of this datastore is fenced."""
+    event = from_builtins(data, _AllotmentGranted, what="event")
+    home = server.base.home
+    if event.incarnation != home.incarnation:
+        raise PeerError(
+            "the allotment was granted to another incarnation of this merchant",
+            code="incarnation_mismatch",
+            field="incarnation",
+        )
+    promotion = store.get(tx.connection, event.promotion_id)
+    if promotion is None or promotion.hub != source:
+        raise PeerError("the hub has not told of this promotion", field="promotion_id")
+    granted = Amounts(event.uses, event.amount_minor)
+    ledger.accept(
+        tx,
+        ledger.Allotment(
+            event.allotment_id,
+            event.promotion_id,
+            home.url,
+            event.incarnation,
+            granted,
+            granted,
+            "open",
+        ),
+    )
+    tx.after_commit(lambda: server.has_more(event.promotion_id))
+
+
+def allotment_refused(server: "Merchant", tx: Tx, source: str, data: dict[str, Any]) -> None:
+    """The hub has nothing left to grant just now; it is asked again later."""
+    from_builtins(data, _AllotmentRefused, what="event")
+
+
+def token_issued(server: "Merchant", tx: Tx, source: str, data: dict[str, Any]) -> None:
+    """Coupon information: a client clipped an offer in one of this merchant's frames."""
+    event = from_builtins(data, _TokenIssued, what="event")
+    terms = server.shelf.find(tx.connection, event.terms_digest)
+    if terms is None or terms.hub != source or terms.promotion_id != event.promotion_id:
+        raise PeerError("the hub has not told of these terms", field="terms_digest")
+    clipped_at_ms = _instant(event.clipped_at, "clipped_at")
+    coupons.add(
+        tx,
+        Coupon(
+            token_id=event.token_id,
+            hub=source,
+            subject=event.client,
+            holder_jkt=event.holder_jkt,
+            promotion_id=event.promotion_id,
+            terms_digest=event.terms_digest,
+            frame_id=event.frame_id,
+            handle=event.handle,
+            uses=event.uses,
+            uses_left=event.uses,
+            is_revoked=False,
+            clipped_at_ms=clipped_at_ms,
+            expires_at_ms=_instant(event.expires_at, "expires_at"),
+            received_at_ms=tx.now_ms,
+        ),
+    )
+    tx.record(
+        Entry(
+            kind="clipped",
+            promotion_id=event.promotion_id,
+            merchant=server.base.home.url,
+            at_ms=clipped_at_ms,
+            day=day_of(clipped_at_ms, terms.zone).isoformat(),
+            terms_digest=event.terms_digest,
+            frame_id=event.frame_id,
+            token_id=event.token_id,
+        )
+    )
+
+
+def token_revoked(server: "Merchant", tx: Tx, source: str, data: dict[str, Any]) -> None:
+    event = from_builtins(data, _TokenRevoked, what="event")
+    coupon = coupons.get(tx.connection, event.token_id)
+    if coupon is None or coupon.hub != source:
+        raise PeerError("there is no such coupon information", field="token_id")
+    coupons.revoke(tx, event.token_id)
+
+
+def frame_shown(server: "Merchant", tx: Tx, source: str, data: dict[str, Any]) -> None:
+    """Unverified: the hub says that one of this merchant's frames was shown."""
+    event = from_builtins(data, _FrameShown, what="event")
+    promotion = store.get(tx.connection, event.promotion_id)
+    terms = server.shelf.find(tx.connection, promotion.terms_digest) if promotion else None
+    if promotion is None or terms is None or promotion.hub != source:
+        raise PeerError("the hub has not told of this promotion", field="promotion_id")
+    at_ms = _instant(event.at, "at")
+    tx.record(
+        Entry(
+            kind="shown",
+            promotion_id=event.promotion_id,
+            merchant=server.base.home.url,
+            at_ms=at_ms,
+            day=day_of(at_ms, terms.zone).isoformat(),
+            frame_id=event.frame_id,
+        )
+    )
+
+
+EVENT_HANDLERS = {
+    "sconto.promotion.changed.v1": promotion_changed,
+    "sconto.allotment.granted.v1": allotment_granted,
+    "sconto.allotment.refused.v1": allotment_refused,
+    "sconto.token.issued.v1": token_issued,
+    "sconto.token.revoked.v1": token_revoked,
+    "sconto.frame.shown.v1": frame_shown,
+}
+
+
+def _instant(text: str, field: str) -> int:
+    try:
+        return to_ms(datetime.fromisoformat(text))
+    except ValueError:
+        raise InvalidInputError("not an RFC 3339 instant", field=field) from None

@@ -1,0 +1,178 @@
+"""Who is shopping: the client's coupon information, presented tokens and typed handles.
+
+A presented token is verified offline: the hub's cached keys, audience, dates, status list, and a
+proof by its holder's key that is bound to this merchant and this order (RFC 9449). What the hub has
+not told yet is then taken from the token itself, so a late hub is no reason to turn anybody away.
+"""
+
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import Meta
+
+from sconto.base.clock import MS_PER_SECOND
+from sconto.base.documents import Document
+from sconto.base.errors import InvalidInputError
+from sconto.base.ids import handle_of, normalise_handle
+from sconto.cart import Cart, HeldToken, Holder
+from sconto.store import coupons
+from sconto.store.coupons import Coupon
+from sconto.tokens import TokenClaims, verify_proof, verify_token
+
+if TYPE_CHECKING:
+    from sconto.servers.merchant import Merchant
+
+JwsText = Annotated[str, Meta(min_length=20, max_length=16_384)]
+
+
+class Presented(Document):
+    """A token and the proof that whoever presents it holds its key."""
+
+    token: JwsText
+    #: DPoP-shaped (RFC 9449), bound to this request's URL and to the order.
+    proof: JwsText
+
+
+class Holding(NamedTuple):
+    """What a checkout knows of its holder."""
+
+    holder: Holder
+    cart: Cart
+    coupons: dict[str, Coupon]
+    #: Tokens and codes that were shown on purpose, whose refusal is worth counting.
+    shown: frozenset[str]
+    #: Coupons that only the presented token told of.
+    learned: tuple[Coupon, ...]
+
+
+def verify_presented(
+    merchant: "Merchant",
+    presented: tuple[Presented, ...],
+    *,
+    method: str,
+    path: str,
+    order: str,
+    at_ms: int | None,
+    now_ms: int,
+    nonce: str | None = None,
+) -> list[TokenClaims]:
+    """The claims of presented tokens, all of them good; `at_ms` is when the checkout happens.
+
+    Raises InvalidInputError that names the token, the proof or the claim that is wrong.
+    """
+    base = merchant.base
+    result = []
+    for i, one in enumerate(presented):
+        try:
+            claims = verify_token(
+                one.token,
+                base.directory.keys_of_issuer,
+                audience=base.home.url,
+                at_ms=at_ms,
+            )
+            verify_proof(
+                one.proof,
+                one.token,
+                claims,
+                method=method,
+                url=base.home.url + path,
+                order=order,
+                nonce=nonce,
+                now_ms=now_ms,
+            )
+        except InvalidInputError as error:
+            error.field = f"presented[{i}].{error.field or 'token'}"
+            raise
+        if merchant.status_lists.is_revoked(claims):
+            raise InvalidInputError(
+                "the token was revoked", code="token_revoked", field=f"presented[{i}].token"
+            )
+        result.append(claims)
+    return result
+
+
+def holding(
+    connection: sa.Connection,
+    cart: Cart,
+    client: str | None,
+    presented: list[TokenClaims],
+    at_ms: int,
+) -> Holding:
+    """The holder of a cart: tokens that were presented, typed as handles, or known of the client.
+
+    Raises InvalidInputError when a presented token has no use left.
+    """
+    known: dict[str, Coupon] = {}
+    learned: list[Coupon] = []
+    shown: set[str] = set()
+    for i, claims in enumerate(presented):
+        coupon = coupons.get(connection, claims.jti)
+        if coupon is None:
+            coupon = _learn(claims, at_ms)
+            learned.append(coupon)
+        if coupon.is_revoked or coupon.uses_left == 0:
+            raise InvalidInputError(
+                "the token was revoked" if coupon.is_revoked else "the token was used already",
+                code="token_revoked" if coupon.is_revoked else "token_used",
+                field=f"presented[{i}].token",
+            )
+        known[coupon.token_id] = coupon
+        shown.add(coupon.token_id)
+    codes: list[str] = []
+    for code in cart.codes:
+        coupon = _of_handle(connection, code)
+        if coupon is not None and _is_usable(coupon, at_ms):
+            known[coupon.token_id] = coupon
+            shown.add(coupon.token_id)
+        else:
+            codes.append(code)
+            shown.add(code)
+    if client is not None:
+        for coupon in coupons.usable(connection, client, at_ms):
+            known.setdefault(coupon.token_id, coupon)
+    tokens = tuple(
+        HeldToken(
+            token_id=coupon.token_id,
+            terms_digest=coupon.terms_digest,
+            clipped_at_ms=coupon.clipped_at_ms,
+        )
+        for coupon in known.values()
+    )
+    holder = Holder(client=client, proven=bool(known), tokens=tokens)
+    rest = cart if len(codes) == len(cart.codes) else _with_codes(cart, tuple(codes))
+    return Holding(holder, rest, known, frozenset(shown), tuple(learned))
+
+
+def _is_usable(coupon: Coupon, at_ms: int) -> bool:
+    return coupon.uses_left > 0 and not coupon.is_revoked and at_ms < coupon.expires_at_ms
+
+
+def _of_handle(connection: sa.Connection, code: str) -> Coupon | None:
+    try:
+        return coupons.by_handle(connection, normalise_handle(code))
+    except InvalidInputError:
+        return None  # not a handle: an ordinary code
+
+
+def _with_codes(cart: Cart, codes: tuple[str, ...]) -> Cart:
+    return msgspec.structs.replace(cart, codes=codes)
+
+
+def _learn(claims: TokenClaims, at_ms: int) -> Coupon:
+    return Coupon(
+        token_id=claims.jti,
+        hub=claims.iss,
+        subject=claims.sub or claims.cnf.jkt,
+        holder_jkt=claims.cnf.jkt,
+        promotion_id=claims.promotion_id,
+        terms_digest=claims.terms_digest,
+        frame_id=claims.frame,
+        handle=handle_of(claims.jti),
+        uses=claims.uses,
+        uses_left=claims.uses,
+        is_revoked=False,
+        clipped_at_ms=claims.iat * MS_PER_SECOND,
+        expires_at_ms=claims.exp * MS_PER_SECOND,
+        received_at_ms=at_ms,
+    )

@@ -1,0 +1,236 @@
+"""Returns: what a redemption gave is taken back, whole or line by line, by an opposite entry.
+
+The units go back to the allotment that they came from, while it is open. When nothing of a
+redemption is left, its use goes back too and its token's use revives.
+"""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from sconto.base.clock import day_of
+from sconto.base.documents import Document
+from sconto.base.errors import ConflictError, InvalidInputError
+from sconto.base.fields import Identifier
+from sconto.cart import Evaluation
+from sconto.cart.model import LINE_QUANTITY_MAX, decode_cart
+from sconto.ledger import Amounts, Entry
+from sconto.redemption import given_back, redemption_id
+from sconto.servers.endpoint import Answer, Call, endpoint
+from sconto.servers.merchant.checkout import find_order, record
+from sconto.store import coupons, ledger, orders
+from sconto.store.orders import Order, Redemption
+from sconto.store.writer import Tx
+
+if TYPE_CHECKING:
+    from sconto.servers.merchant import Merchant
+
+
+class ReturnedLine(Document):
+    """Units of a line that come back."""
+
+    line_id: Annotated[str, Meta(min_length=1, max_length=200)]
+    quantity: Annotated[int, Meta(ge=1, le=LINE_QUANTITY_MAX)]
+
+
+class ReversalRequest(Document):
+    """What comes back, under an id that the shop has made. No lines: everything that is left."""
+
+    reversal_id: Annotated[Identifier, Meta(max_length=100)]
+    lines: Annotated[tuple[ReturnedLine, ...], Meta(max_length=5000)] = ()
+    at: datetime | None = None
+
+
+class ReversedRedemption(Document):
+    """What a reversal took back of one redemption."""
+
+    redemption_id: str
+    promotion_id: str
+    amount_minor: int
+    #: Whether nothing of the redemption is left.
+    is_complete: bool
+
+
+class ReversalDocument(Document):
+    """A reversal. What the shopper gets is the price of what came back less the discount on it."""
+
+    reversal_id: str
+    order_id: str
+    price_minor: int
+    discount_reversed_minor: int
+    refund_minor: int
+    redemptions: tuple[ReversedRedemption, ...]
+    lines: tuple[ReturnedLine, ...]
+
+
+@endpoint(
+    "POST",
+    "/v1/orders/{order_id:str}/reversals",
+    scope="reverse",
+    summary="Reverse what was redeemed in an order, whole or for returned units",
+    accepts=ReversalRequest,
+    accepts_example={"reversal_id": "r-1", "lines": [{"line_id": "1", "quantity": 1}]},
+    returns=ReversalDocument,
+    status=201,
+)
+async def reverse(server: "Merchant", call: Call) -> Any:
+    """Once per `reversal_id`; more units than an order has left cannot come back."""
+    request: ReversalRequest = call.document
+    body_hash = call.body_hash()
+    at_ms = call.at_ms(request.at)
+
+    def command(tx: Tx) -> Answer:
+        order = find_order(tx.connection, call.params["order_id"])
+        known = orders.reversal(tx.connection, order.order_id, request.reversal_id)
+        if known is not None:
+            if known[0] != body_hash:
+                raise ConflictError(
+                    "this reversal was made with other content",
+                    code="exists_with_different_content",
+                    field="reversal_id",
+                    remedy="use a new reversal id",
+                )
+            return Answer(known[1], 201)
+        if order.state != "redeemed":
+            raise ConflictError(
+                f"the order {order.order_id} is {order.state}, not redeemed",
+                code="not_redeemed",
+                field="order_id",
+            )
+        reply = msgspec.json.encode(_reverse(server, tx, order, request, at_ms))
+        orders.add_reversal(tx, order.order_id, request.reversal_id, body_hash, reply)
+        return Answer(reply, 201)
+
+    return await server.base.store.write(command)
+
+
+ENDPOINTS = (reverse,)
+
+
+def _reverse(
+    server: "Merchant", tx: Tx, order: Order, request: ReversalRequest, at_ms: int
+) -> ReversalDocument:
+    cart = decode_cart(order.cart)
+    evaluation = msgspec.json.decode(order.evaluation, type=Evaluation)
+    quantities = {line.id: line.quantity for line in cart.lines}
+    before = _returned_before(tx, order)
+    coming = _coming(quantities, before, request)
+    after = {line_id: before.get(line_id, 0) + coming.get(line_id, 0) for line_id in quantities}
+    allocations = {
+        redemption_id(server.base.home.url, order.order_id, one): one.allocations
+        for one in evaluation.applied
+    }
+    is_all_back = after == quantities
+    taken: list[tuple[Redemption, int, bool]] = []
+    for one in orders.redemptions_of(tx.connection, order.order_id):
+        if one.state == "redeemed":
+            parts = allocations[one.redemption_id]
+            amount = given_back(quantities, parts, after) - one.reversed_minor
+            is_complete = is_all_back or (
+                one.amount_minor > 0 and one.reversed_minor + amount == one.amount_minor
+            )
+            if amount or is_complete:
+                taken.append((one, amount, is_complete))
+    for one, amount, is_complete in taken:
+        _take_back(server, tx, one, amount, at_ms, is_complete=is_complete)
+    prices = {line.line_id: line.amount_minor for line in evaluation.lines}
+    price = sum(
+        prices[line_id] * after[line_id] // units
+        - prices[line_id] * before.get(line_id, 0) // units
+        for line_id, units in quantities.items()
+    )
+    discount = sum(amount for _, amount, _ in taken)
+    return ReversalDocument(
+        reversal_id=request.reversal_id,
+        order_id=order.order_id,
+        price_minor=price,
+        discount_reversed_minor=discount,
+        refund_minor=price - discount,
+        redemptions=tuple(
+            ReversedRedemption(
+                redemption_id=one.redemption_id,
+                promotion_id=one.promotion_id,
+                amount_minor=amount,
+                is_complete=is_complete,
+            )
+            for one, amount, is_complete in taken
+        ),
+        lines=tuple(ReturnedLine(line_id=k, quantity=v) for k, v in sorted(coming.items())),
+    )
+
+
+def _returned_before(tx: Tx, order: Order) -> dict[str, int]:
+    returned: dict[str, int] = {}
+    for reply in orders.replies_of_reversals(tx.connection, order.order_id):
+        for line in msgspec.json.decode(reply, type=ReversalDocument).lines:
+            returned[line.line_id] = returned.get(line.line_id, 0) + line.quantity
+    return returned
+
+
+def _coming(
+    quantities: dict[str, int], before: dict[str, int], request: ReversalRequest
+) -> dict[str, int]:
+    """Units that come back now, by line; all that are left where the request names none."""
+    left = {line_id: units - before.get(line_id, 0) for line_id, units in quantities.items()}
+    if not request.lines:
+        coming = {line_id: units for line_id, units in left.items() if units}
+        if not coming:
+            raise ConflictError(
+                "nothing of this order is left to come back",
+                code="nothing_left",
+                field="order_id",
+            )
+        return coming
+    coming = {}
+    for i, line in enumerate(request.lines):
+        if line.line_id not in left or line.line_id in coming:
+            raise InvalidInputError(
+                "the order has no such line, or it stands twice", field=f"lines[{i}].line_id"
+            )
+        if line.quantity > left[line.line_id]:
+            raise ConflictError(
+                f"only {left[line.line_id]} units of the line are left",
+                code="too_many_returned",
+                field=f"lines[{i}].quantity",
+                left=left[line.line_id],
+            )
+        coming[line.line_id] = line.quantity
+    return coming
+
+
+def _take_back(
+    server: "Merchant",
+    tx: Tx,
+    used: Redemption,
+    amount_minor: int,
+    at_ms: int,
+    *,
+    is_complete: bool,
+) -> None:
+    orders.reverse(tx, used, amount_minor, is_complete=is_complete)
+    amounts = Amounts(1 if is_complete else 0, amount_minor)
+    terms = server.shelf.get(used.terms_digest)
+    if terms is not None and terms.hub is None:
+        ledger.unsettle(tx, used.allotment_id, amounts, used.redemption_id)
+    else:
+        ledger.give_back(tx, used.allotment_id, amounts)
+    if is_complete and used.token_id is not None:
+        coupons.give_use_back(tx, used.token_id)
+    entry = Entry(
+        kind="reversed",
+        promotion_id=used.promotion_id,
+        merchant=used.merchant,
+        at_ms=at_ms,
+        day=day_of(at_ms, terms.zone if terms else "UTC").isoformat(),
+        terms_digest=used.terms_digest,
+        token_id=used.token_id or "",
+        order_id=used.order_id,
+        redemption_id=used.redemption_id,
+        allotment_id=used.allotment_id,
+        amount_minor=amount_minor,
+        currency=used.currency,
+        is_complete=is_complete,
+    )
+    record(server, tx, entry, None)

@@ -1,0 +1,88 @@
+"""Serving: one process, one server, uvicorn in front; it stops gracefully and loses nothing.
+
+On SIGTERM or SIGINT it takes no new connection, answers the requests that it has, commits what the
+writer has accepted, and ends. A hub listens twice: the frames' origin is a socket of its own.
+"""
+
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import uvicorn
+
+from sconto.base.errors import ConflictError
+from sconto.servers.app import build_app
+from sconto.servers.config import Home, load_home
+from sconto.servers.logs import start_logging
+
+#: Seconds that requests under way get to finish.
+GRACE_S = 20
+BACKLOG = 1024
+
+
+def make_server(home: Home) -> Any:
+    """The hub, merchant or wallet of a home."""
+    if home.kind == "hub":
+        from sconto.servers.hub import Hub
+
+        return Hub(home)
+    if home.kind == "merchant":
+        from sconto.servers.merchant import Merchant
+
+        return Merchant(home)
+    from sconto.servers.wallet import Wallet
+
+    return Wallet(home)
+
+
+def serve(folder: Path, kind: str, *, bind: str | None = None, log_level: str = "info") -> None:
+    """Serve a home until a signal comes. `bind` is host:port; the port of its URL otherwise.
+
+    Raises ConflictError when the address or the home is in use.
+    """
+    home = load_home(folder, kind)
+    start_logging(log_level)
+    sockets = [_listen(bind or _address(home.url))]
+    if home.frames_url is not None:
+        sockets.append(_listen(_address(home.frames_url)))
+    app = build_app(make_server(home))
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=75,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+    uvicorn.Server(config).run(sockets=sockets)
+
+
+def _address(url: str) -> str:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.hostname}:{port}"
+
+
+def _listen(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host.strip("[]"), int(port)))
+    except OSError as error:
+        listener.close()
+        raise ConflictError(
+            f"cannot listen on {address}: {error.strerror}",
+            code="address_in_use",
+            field="url",
+            remedy="stop whoever listens there, or give another --bind",
+        ) from None
+    listener.listen(BACKLOG)
+    return listener

@@ -1,0 +1,163 @@
+"""Orders and the redemptions in them, at a merchant."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from sconto.base.errors import invariant
+from sconto.store.schema import orders, redemptions, reversals
+from sconto.store.writer import Tx
+
+
+class Order(NamedTuple):
+    """One checkout, from reservation to receipt."""
+
+    order_id: str
+    body_hash: bytes
+    state: str
+    client_ref: str | None
+    currency: str
+    subtotal_minor: int
+    shipping_minor: int
+    discount_minor: int
+    cart: bytes
+    evaluation: bytes
+    receipt: str | None
+    at_ms: int
+    expires_at_ms: int | None
+
+
+class Redemption(NamedTuple):
+    """One promotion used in one order."""
+
+    redemption_id: str
+    order_id: str
+    merchant: str
+    promotion_id: str
+    terms_digest: str
+    token_id: str | None
+    use_number: int | None
+    code: str | None
+    allotment_id: str
+    amount_minor: int
+    reversed_minor: int
+    currency: str
+    state: str
+    at_ms: int
+
+
+_ORDER = sa.select(*(orders.c[name] for name in Order._fields)).where(
+    orders.c.order_id == sa.bindparam("order_id")
+)
+_OF_ORDER = (
+    sa.select(*(redemptions.c[name] for name in Redemption._fields))
+    .where(redemptions.c.order_id == sa.bindparam("order_id"))
+    .order_by(redemptions.c.redemption_id)
+)
+
+
+def get(connection: sa.Connection, order_id: str) -> Order | None:
+    """One order."""
+    row = connection.execute(_ORDER, {"order_id": order_id}).first()
+    return None if row is None else Order(*row)
+
+
+def redemptions_of(connection: sa.Connection, order_id: str) -> list[Redemption]:
+    """The redemptions of an order."""
+    return [Redemption(*row) for row in connection.execute(_OF_ORDER, {"order_id": order_id})]
+
+
+def add(tx: Tx, order: Order, used: Sequence[Redemption]) -> None:
+    """Keep a new order and its redemptions."""
+    tx.write(sa.insert(orders), [order._asdict()])
+    if used:
+        tx.write(sa.insert(redemptions), [one._asdict() for one in used])
+
+
+def change_state(tx: Tx, order: Order, state: str) -> None:
+    """Move an order and those of its redemptions that are reserved to another state."""
+    changed = tx.write(
+        sa.update(orders)
+        .where(orders.c.order_id == order.order_id, orders.c.state == order.state)
+        .values(state=state, expires_at_ms=None)
+    )
+    invariant(changed.rowcount == 1, "an order is in the state that it showed")
+    tx.write(
+        sa.update(redemptions)
+        .where(redemptions.c.order_id == order.order_id, redemptions.c.state == "reserved")
+        .values(state=state)
+    )
+
+
+def reverse(tx: Tx, redemption: Redemption, amount_minor: int, *, is_complete: bool) -> None:
+    """Take back a part of a redemption, or what is left of it."""
+    changed = tx.write(
+        sa.update(redemptions)
+        .where(
+            redemptions.c.redemption_id == redemption.redemption_id,
+            redemptions.c.state == "redeemed",
+            redemptions.c.reversed_minor == redemption.reversed_minor,
+        )
+        .values(
+            reversed_minor=redemption.reversed_minor + amount_minor,
+            state="reversed" if is_complete else "redeemed",
+        )
+    )
+    invariant(changed.rowcount == 1, "a redemption is in the state that it showed")
+
+
+def overdue(connection: sa.Connection, now_ms: int, limit: int = 100) -> list[str]:
+    """Ids of reserved orders whose time is over."""
+    query = (
+        sa.select(orders.c.order_id)
+        .where(orders.c.state == "reserved", orders.c.expires_at_ms <= now_ms)
+        .order_by(orders.c.expires_at_ms)
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def latest(connection: sa.Connection, limit: int = 20) -> list[Order]:
+    """The newest orders first."""
+    query = (
+        sa.select(*(orders.c[name] for name in Order._fields))
+        .order_by(orders.c.at_ms.desc(), orders.c.order_id)
+        .limit(limit)
+    )
+    return [Order(*row) for row in connection.execute(query)]
+
+
+def reversal(
+    connection: sa.Connection, order_id: str, reversal_id: str
+) -> tuple[bytes, bytes] | None:
+    """Body hash and reply of a reversal that was made."""
+    row = connection.execute(
+        sa.select(reversals.c.body_hash, reversals.c.reply).where(
+            reversals.c.order_id == order_id, reversals.c.reversal_id == reversal_id
+        )
+    ).first()
+    return None if row is None else (row.body_hash, row.reply)
+
+
+def replies_of_reversals(connection: sa.Connection, order_id: str) -> list[bytes]:
+    """The replies of all reversals of an order, oldest first."""
+    query = (
+        sa.select(reversals.c.reply)
+        .where(reversals.c.order_id == order_id)
+        .order_by(reversals.c.at_ms, reversals.c.reversal_id)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def add_reversal(tx: Tx, order_id: str, reversal_id: str, body_hash: bytes, reply: bytes) -> None:
+    """Remember a reversal for good."""
+    tx.write(
+        sa.insert(reversals).values(
+            order_id=order_id,
+            reversal_id=reversal_id,
+            body_hash=body_hash,
+            reply=reply,
+            at_ms=tx.now_ms,
+        )
+    )

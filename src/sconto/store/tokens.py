@@ -1,0 +1,181 @@
+"""Tokens: at a hub those that it offered and issued, at a wallet those that its accounts hold."""
+
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from sconto.base.errors import invariant
+from sconto.store.schema import tokens
+from sconto.store.writer import Tx
+from sconto.tokens import STATUS_LIST_SIZE
+
+
+class Token(NamedTuple):
+    """A token, or the offer of one. What is None is not known yet, or not kept at this server."""
+
+    token_id: str
+    clip_id: str
+    promotion_id: str
+    terms_digest: str
+    frame_id: str
+    hub: str
+    merchant: str
+    wallet: str | None
+    account_id: str | None
+    subject: str | None
+    holder_jkt: str | None
+    handle: str | None
+    #: offered -> issued -> redeemed; offered -> lapsed; any -> revoked (hub) or deleted (holder)
+    status: str
+    status_index: int | None
+    jws: str | None
+    offer_code_hash: bytes | None
+    offer_expires_at_ms: int | None
+    clipped_at_ms: int
+    not_before_ms: int | None
+    expires_at_ms: int | None
+
+
+_TOKEN = sa.select(*(tokens.c[name] for name in Token._fields))
+
+
+def get(connection: sa.Connection, token_id: str) -> Token | None:
+    """One token."""
+    row = connection.execute(_TOKEN.where(tokens.c.token_id == token_id)).first()
+    return None if row is None else Token(*row)
+
+
+def by_clip(connection: sa.Connection, wallet: str | None, clip_id: str) -> Token | None:
+    """The token of a clip; clip ids are those of the wallet server that made them."""
+    row = connection.execute(
+        _TOKEN.where(tokens.c.wallet == wallet, tokens.c.clip_id == clip_id)
+    ).first()
+    return None if row is None else Token(*row)
+
+
+def add(tx: Tx, token: Token) -> None:
+    """Keep a new token."""
+    tx.write(sa.insert(tokens).values(**token._asdict()))
+
+
+def set_status(tx: Tx, token_id: str, status: str) -> None:
+    """Move a token to another state; the caller has looked at the state that it was in."""
+    tx.write(sa.update(tokens).where(tokens.c.token_id == token_id).values(status=status))
+
+
+def of_account(
+    connection: sa.Connection,
+    account_id: str,
+    *,
+    status: str | None = None,
+    after: str = "",
+    limit: int = 100,
+) -> list[Token]:
+    """A wallet account's tokens by id, which is the order in which they were clipped."""
+    query = _TOKEN.where(tokens.c.account_id == account_id, tokens.c.token_id > after)
+    if status is not None:
+        query = query.where(tokens.c.status == status)
+    return [Token(*row) for row in connection.execute(query.order_by(tokens.c.token_id).limit(limit))]
+
+
+# --- at the hub: offering and issuing --------------------------------------------------------------
+
+
+def offer_again(tx: Tx, token: Token, code_hash: bytes, expires_at_ms: int) -> None:
+    """A new code for a token that was offered or issued before; the old one is void."""
+    status = "offered" if token.status == "lapsed" else token.status
+    tx.write(
+        sa.update(tokens)
+        .where(tokens.c.token_id == token.token_id)
+        .values(offer_code_hash=code_hash, offer_expires_at_ms=expires_at_ms, status=status)
+    )
+
+
+def use_code(tx: Tx, token: Token) -> None:
+    """The pre-authorized code of an offer was used; it never works again."""
+    result = tx.write(
+        sa.update(tokens)
+        .where(
+            tokens.c.token_id == token.token_id,
+            tokens.c.offer_code_hash == token.offer_code_hash,
+        )
+        .values(offer_code_hash=None)
+    )
+    invariant(result.rowcount == 1, "a code is used in the transaction that showed it unused")
+
+
+def issue(tx: Tx, token: Token) -> None:
+    """Keep what the issuing of an offered token has fixed: holder, place in the list, bytes."""
+    result = tx.write(
+        sa.update(tokens)
+        .where(tokens.c.token_id == token.token_id, tokens.c.status == "offered")
+        .values(
+            status="issued",
+            wallet=token.wallet,
+            subject=token.subject,
+            holder_jkt=token.holder_jkt,
+            handle=token.handle,
+            status_index=token.status_index,
+            jws=token.jws,
+            not_before_ms=token.not_before_ms,
+            expires_at_ms=token.expires_at_ms,
+        )
+    )
+    invariant(result.rowcount == 1, "a token is issued once")
+
+
+def count_of_holder(
+    connection: sa.Connection, promotion_id: str, holder_jkt: str, merchant: str | None = None
+) -> int:
+    """Tokens of a promotion that a holder was ever issued, at one merchant where given."""
+    query = sa.select(sa.func.count()).where(
+        tokens.c.promotion_id == promotion_id, tokens.c.holder_jkt == holder_jkt
+    )
+    if merchant is not None:
+        query = query.where(tokens.c.merchant == merchant)
+    return int(connection.execute(query).scalar_one())
+
+
+def count_lapsed(connection: sa.Connection, promotion_id: str, before_ms: int) -> int:
+    """Offers of a promotion that ended before an instant and were never taken."""
+    query = sa.select(sa.func.count()).where(*_lapsed(promotion_id, before_ms))
+    return int(connection.execute(query).scalar_one())
+
+
+def lapse(tx: Tx, promotion_id: str, before_ms: int) -> None:
+    """Take back the offers that `count_lapsed` counted in this transaction."""
+    tx.write(sa.update(tokens).where(*_lapsed(promotion_id, before_ms)).values(status="lapsed"))
+
+
+def _lapsed(promotion_id: str, before_ms: int) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        tokens.c.promotion_id == promotion_id,
+        tokens.c.status == "offered",
+        tokens.c.offer_expires_at_ms < before_ms,
+    )
+
+
+# --- at the hub: places in the status lists ----------------------------------------------------------
+
+
+def last_shard(connection: sa.Connection) -> int:
+    """The newest status list; the first is 0 and is always there."""
+    highest = connection.execute(sa.select(sa.func.max(tokens.c.status_index))).scalar()
+    return 0 if highest is None else int(highest) // STATUS_LIST_SIZE
+
+
+def is_place_taken(connection: sa.Connection, status_index: int) -> bool:
+    """Whether a token has this place, counted through all lists."""
+    query = sa.select(tokens.c.token_id).where(tokens.c.status_index == status_index)
+    return connection.execute(query).first() is not None
+
+
+def revoked_places(connection: sa.Connection, shard: int) -> list[int]:
+    """Places of one list, counted from its start, whose tokens were revoked or given up."""
+    start = shard * STATUS_LIST_SIZE
+    query = sa.select(tokens.c.status_index).where(
+        tokens.c.status_index >= start,
+        tokens.c.status_index < start + STATUS_LIST_SIZE,
+        tokens.c.status.in_(("revoked", "deleted")),
+    )
+    return [int(place) - start for place in connection.execute(query).scalars()]
