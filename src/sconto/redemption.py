@@ -18,7 +18,6 @@ import msgspec
 
 from sconto.base.canonical import b64url, canonical, digest
 from sconto.cart import Applied, Cart, Evaluation, Holder, ReasonCode, Refusal, evaluate
-from sconto.cart.evaluation import Allocation
 from sconto.cart.index import Source, Without
 from sconto.ledger import Amounts, Entry
 from sconto.ledger.journal import Kind
@@ -53,7 +52,7 @@ class Uncovered(NamedTuple):
 
     @property
     def refusal(self) -> Refusal:
-        """What the shopper is told: what was needed, what was there, in the dimension that lacks."""
+        """What the shopper is told, in the dimension that lacks."""
         is_money = self.needed.uses <= self.had.uses
         needed, had = (
             (self.needed.minor, self.had.minor) if is_money else (self.needed.uses, self.had.uses)
@@ -221,27 +220,3 @@ def receipt_claims(
             for spend in decision.spends
         ],
     }
-
-
-def given_back(
-    quantities: Mapping[str, int], allocations: Iterable[Allocation], returned: Mapping[str, int]
-) -> int:
-    """How much of a discount goes back when `returned` units of each line are back in all.
-
-    Each line's part goes back unit by unit, rounded down, so that all units together give back
-    exactly what was taken off. What was taken off shipping goes back with the last unit.
-
-    >>> parts = [Allocation("1", 100), Allocation("2", 50)]
-    >>> [given_back({"1": 3, "2": 1}, parts, {"1": n}) for n in range(4)]
-    [0, 33, 66, 100]
-    >>> given_back({"1": 3, "2": 1}, parts, {"1": 3, "2": 1})
-    150
-    """
-    total = 0
-    for part in allocations:
-        if part.line_id is not None:
-            units = quantities[part.line_id]
-            total += part.amount_minor * returned.get(part.line_id, 0) // units
-        elif all(returned.get(line_id, 0) == units for line_id, units in quantities.items()):
-            total += part.amount_minor
-    return total

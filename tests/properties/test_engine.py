@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sconto.base.documents import to_builtins
 from sconto.cart import (
+    DEFAULT_LANES,
     Cart,
     Evaluation,
     HeldToken,
@@ -29,6 +30,7 @@ from sconto.cart.index import Promotions
 from sconto.cart.model import Shipping
 from sconto.cart.price import Draft
 from sconto.cart.promotion import Compiled
+from sconto.cart.returns import Kept, bring_back, keep_all, kept_price
 from sconto.terms import Terms, decode_terms, encode_terms, terms_digest, terms_from
 
 SKUS = list("abcdef")
@@ -51,6 +53,7 @@ def lines(draw: st.DrawFn, line_id: str) -> Line:
         price_minor=None if whole else price,
         amount_minor=price * quantity + draw(st.integers(0, 2)) if whole else None,
         floor_price_minor=draw(st.sampled_from([0, 0, 0, 1, 50, 5000])),
+        tax_basis_points=draw(st.sampled_from([0, 700, 1900])),
         discountable=draw(st.sampled_from([True, True, True, False])),
         brand=draw(st.sampled_from([None, *BRANDS])),
         categories=draw(st.frozensets(st.sampled_from(CATEGORIES), max_size=2)),
@@ -67,6 +70,7 @@ def carts(draw: st.DrawFn) -> Cart:
         codes=tuple(draw(st.lists(st.sampled_from(["SAVE", "save", "nope"]), max_size=2))),
         shipping=draw(st.none() | st.builds(Shipping, amount_minor=prices, method=st.just("post"))),
         store=draw(st.sampled_from([None, *STORES])),
+        prices_include_tax=draw(st.booleans()),
     )
 
 
@@ -208,6 +212,8 @@ def promotions(draw: st.DrawFn, number: int) -> Promotion:
             "conditions": draw(st.lists(conditions, max_size=2)),
             "combination": draw(combinations),
             "access": draw(access),
+            "amounts": draw(st.sampled_from(["as_priced", "tax_included", "tax_excluded"])),
+            "on_return": draw(st.sampled_from(["prorate", "reevaluate", "keep"])),
             "no_effect": draw(st.sampled_from(["refuse", "redeem"])),
             "funding": draw(
                 st.sampled_from(
@@ -310,6 +316,7 @@ def test_the_order_of_lines_promotions_and_tokens_changes_nothing(
         codes=tuple(shuffled[3]),
         shipping=cart.shipping,
         store=cart.store,
+        prices_include_tax=cart.prices_include_tax,
     )
     holder = Holder(client="c", proven=True, tokens=tuple(shuffled[2]))
     assert first == encode_evaluation(
@@ -379,6 +386,62 @@ def _worth(applications: list[Application], basket: Basket, lane: Lane) -> int |
             return None
         progress.take(one, found, lane)
     return sum(taken.draft.amount_minor for taken in progress.taken)
+
+
+@given(carts(), sets, lanes_of, st.data())
+def test_returning_everything_gives_back_exactly_what_was_paid(
+    cart: Cart, promotions: list[Promotion], lanes: tuple[Lane, ...] | None, data: st.DataObject
+) -> None:
+    """Method: bring units back in random steps; the sum of parts holds after each of them."""
+    holder = holder_of(promotions)
+    sale = evaluate(cart, index_of(promotions, lanes), holder, at_ms=0)
+    terms = {one.digest: one.terms for one in promotions}
+    kept = keep_all(cart, sale)
+    refunds, credited = 0, [0] * len(sale.applied)
+    funders = [[0] * len(one.funding) for one in sale.applied]
+    while any(kept.quantities.values()):
+        lines = [i for i, units in kept.quantities.items() if units]
+        chosen = data.draw(st.lists(st.sampled_from(lines), min_size=1, unique=True))
+        returned = {i: data.draw(st.integers(1, kept.quantities[i])) for i in chosen}
+        found = bring_back(
+            cart,
+            sale,
+            kept,
+            returned,
+            terms,
+            holder=holder,
+            at_ms=0,
+            lanes=DEFAULT_LANES if lanes is None else lanes,
+        )
+        assert found.refund_minor >= 0
+        refunds += found.refund_minor
+        for one in found.reversals:
+            assert one.amount_minor >= 0
+            credited[one.applied] += one.amount_minor
+            assert sum(part for _, part in one.funding) in (one.amount_minor, 0)
+            for i, (_, part) in enumerate(one.funding):
+                assert part >= 0
+                funders[one.applied][i] += part
+        kept = found.kept
+        assert kept.refunded_minor == refunds
+        assert refunds + _kept_price(cart, kept) == sale.totals.total_minor
+    assert refunds == sale.totals.total_minor
+    assert credited == [one.amount_minor for one in sale.applied]
+    assert funders == [[part.amount_minor for part in one.funding] for one in sale.applied]
+    assert not any(one.is_redeemed for one in kept.discounts)
+
+
+def _kept_price(cart: Cart, kept: Kept) -> int:
+    """Also: no kept line costs less than nothing."""
+    if not any(kept.quantities.values()):
+        return 0
+    total = cart.shipping.amount_minor if cart.shipping else 0
+    for line in cart.lines:
+        gross = kept_price(line, kept.quantities[line.id])
+        net = gross - sum(one.lines.get(line.id, 0) for one in kept.discounts)
+        assert 0 <= net <= gross
+        total += net
+    return total - sum(one.lines.get("", 0) for one in kept.discounts)
 
 
 @given(st.data())

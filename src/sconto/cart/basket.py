@@ -6,18 +6,25 @@ open units of a line all cost the same, and units that a promotion has used are 
 """
 
 from collections.abc import Callable
+from typing import Literal
 
+from sconto.base.money import BASIS_POINTS
 from sconto.cart.model import Cart, Holder, Line
 from sconto.terms.schedule import minute_of_week
 
 #: From a basket to positions of its lines, rising.
 Select = Callable[["Basket"], list[int]]
+#: Whether amounts of terms are of prices as the cart states them, or with or without tax.
+Amounts = Literal["as_priced", "tax_included", "tax_excluded"]
+#: A fraction by which a line's amounts are turned into those of the terms.
+Factor = tuple[int, int]
 
 
 class Basket:
     """A cart, its holder and the instant, with its lines by id and their figures side by side."""
 
     __slots__ = (
+        "_factors",
         "_minutes",
         "_selected",
         "all_lines",
@@ -56,6 +63,7 @@ class Basket:
         self.subtotal = sum(self.initial)
         self._selected: dict[Select, list[int]] = {}
         self._minutes: dict[str, int] = {}
+        self._factors: dict[str, list[Factor] | None] = {}
 
     def select(self, select: Select) -> list[int]:
         """Positions of the lines that a selector means; each selector is asked once."""
@@ -70,6 +78,33 @@ class Basket:
         if minute is None:
             minute = self._minutes[zone] = minute_of_week(self.at_ms, zone)
         return minute
+
+    def factors(self, amounts: Amounts) -> list[Factor] | None:
+        """By line, how its prices become those that the terms speak of; None: they are those."""
+        includes = self.cart.prices_include_tax
+        if amounts == "as_priced" or (amounts == "tax_included") == includes:
+            return None
+        if amounts not in self._factors:
+            gross = [BASIS_POINTS + line.tax_basis_points for line in self.lines]
+            self._factors[amounts] = [
+                (BASIS_POINTS, g) if includes else (g, BASIS_POINTS) for g in gross
+            ]
+        return self._factors[amounts]
+
+
+def convert(amount_minor: int, factor: Factor) -> int:
+    """An amount times a fraction, rounded half-up.
+
+    >>> convert(1000, (11900, 10000)), convert(1190, (10000, 11900)), convert(1, (10000, 20000))
+    (1190, 1000, 1)
+    """
+    top, bottom = factor
+    return (2 * amount_minor * top + bottom) // (2 * bottom)
+
+
+def convert_back(amount_minor: int, factor: Factor) -> int:
+    """The other way round."""
+    return convert(amount_minor, (factor[1], factor[0]))
 
 
 class State:

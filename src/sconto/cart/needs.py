@@ -45,6 +45,9 @@ def needs_of(terms: Terms) -> tuple[Needs | None, int]:
     all_needs = [_condition_needs(one) for one in terms.conditions]
     if terms.no_effect == "refuse":
         all_needs.append(_any_of([_benefit_needs(x) for x in terms.benefits]))
+    if terms.amounts != "as_priced":
+        # With tax added a cart may reach a threshold that its prices do not.
+        return _rarest(all_needs), 0
     return _rarest(all_needs), max((_threshold(x) for x in terms.conditions), default=0)
 
 

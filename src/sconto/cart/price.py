@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from sconto.base.money import portion
 from sconto.cart.allocate import allocate
-from sconto.cart.basket import Basket, Select, State
+from sconto.cart.basket import Amounts, Basket, Select, State, convert, convert_back
 from sconto.cart.evaluation import Gift, ReasonCode, Reward, Unmet
 from sconto.terms import benefits as b
 
@@ -114,12 +114,15 @@ class LinePricer:
 
     method: Literal["each", "across"] = "across"
 
-    def __init__(self, select: Select, initial: bool) -> None:
-        self.select, self.initial = select, initial
+    def __init__(self, select: Select, initial: bool, amounts: Amounts = "as_priced") -> None:
+        self.select, self.initial, self.amounts = select, initial, amounts
 
     def bases_of(self, basket: Basket, state: State, lines: list[int]) -> list[int]:
         """The amounts that the benefit is computed on."""
         amounts = basket.initial if self.initial else state.left
+        factors = basket.factors(self.amounts)
+        if factors is not None:
+            return [convert(amounts[i], factors[i]) for i in lines]
         return [amounts[i] for i in lines]
 
     def parts(self, basket: Basket, lines: list[int], bases: list[int]) -> list[int] | int:
@@ -137,21 +140,38 @@ class LinePricer:
             return
         bases = self.bases_of(basket, state, lines)
         rooms = rooms_of(basket, state, lines)
-        wanted = self.parts(basket, lines, bases)
-        amounts = draft.amounts
-        if isinstance(wanted, int):
-            if len(lines) == 1:
-                taken = [min(wanted, rooms[0])]
-            else:
-                taken = allocate(wanted, self.weights(basket, lines, bases), rooms)
+        factors = basket.factors(self.amounts)
+        if factors is None:
+            taken = self.taken(basket, lines, bases, rooms)
         else:
-            taken = [min(part, room) for part, room in zip(wanted, rooms, strict=True)]
+            # Computed in the prices that the terms speak of, taken in those of the cart.
+            lifted = [convert(room, factors[i]) for i, room in zip(lines, rooms, strict=True)]
+            taken = self.taken(basket, lines, bases, lifted)
+            taken = [
+                min(room, convert_back(part, factors[i]))
+                for i, part, room in zip(lines, taken, rooms, strict=True)
+            ]
+        amounts = draft.amounts
         for line, part in zip(lines, taken, strict=True):
             if part:
                 amounts[line] = part
 
+    def taken(
+        self, basket: Basket, lines: list[int], bases: list[int], rooms: list[int]
+    ) -> list[int]:
+        """Off each line, as far as there is room."""
+        wanted = self.parts(basket, lines, bases)
+        if not isinstance(wanted, int):
+            return [min(part, room) for part, room in zip(wanted, rooms, strict=True)]
+        if len(lines) == 1:
+            return [min(wanted, rooms[0])]
+        return allocate(wanted, self.weights(basket, lines, bases), rooms)
+
     def ceiling(self, basket: Basket, state: State) -> int:
         """Less left never makes any of these benefits larger, so today's price is a bound."""
+        if basket.factors(self.amounts) is not None:
+            # Turned back line by line, the parts round apart.
+            return sum(rooms_of(basket, state, open_lines(basket, state, self.select)))
         draft = Draft()
         self.price(basket, state, draft)
         return draft.amount_minor
@@ -168,8 +188,10 @@ class PercentPricer(LinePricer):
 
 
 class AmountPricer(LinePricer):
-    def __init__(self, benefit: b.AmountOff, select: Select, initial: bool) -> None:
-        super().__init__(select, initial)
+    def __init__(
+        self, benefit: b.AmountOff, select: Select, initial: bool, amounts: Amounts
+    ) -> None:
+        super().__init__(select, initial, amounts)
         self.amount, self.spread = benefit.amount_minor, benefit.spread
         if self.spread in ("each_unit", "each_line"):
             self.method = "each"
@@ -190,8 +212,10 @@ class AmountPricer(LinePricer):
 class FixedPricePricer(LinePricer):
     method = "each"
 
-    def __init__(self, benefit: b.FixedPrice, select: Select, initial: bool) -> None:
-        super().__init__(select, initial)
+    def __init__(
+        self, benefit: b.FixedPrice, select: Select, initial: bool, amounts: Amounts
+    ) -> None:
+        super().__init__(select, initial, amounts)
         self.unit_price = benefit.unit_price_minor
 
     def parts(self, basket: Basket, lines: list[int], bases: list[int]) -> list[int]:
@@ -205,8 +229,8 @@ class FixedPricePricer(LinePricer):
 class TieredPricer(LinePricer):
     """The tier is chosen by the amounts that the benefit is computed on, or by units."""
 
-    def __init__(self, benefit: b.Tiered, select: Select, initial: bool) -> None:
-        super().__init__(select, initial)
+    def __init__(self, benefit: b.Tiered, select: Select, initial: bool, amounts: Amounts) -> None:
+        super().__init__(select, initial, amounts)
         self.measure, self.tiers = benefit.measure, benefit.tiers
 
     def measured(self, basket: Basket, lines: list[int], bases: list[int]) -> int:
@@ -250,9 +274,11 @@ class TieredPricer(LinePricer):
         lines = open_lines(basket, state, self.select)
         if not lines:
             return 0
+        room = sum(rooms_of(basket, state, lines))
+        if basket.factors(self.amounts) is not None:
+            return room
         bases = self.bases_of(basket, state, lines)
         had = self.measured(basket, lines, bases)
-        room = sum(rooms_of(basket, state, lines))
         best = 0
         for tier in self.tiers:
             if tier.from_ <= had:

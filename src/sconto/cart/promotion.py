@@ -76,7 +76,7 @@ class Compiled:
         self.until_ms = terms.schedule.redeem_until_ms
         self.redeems_without_effect = terms.no_effect == "redeem"
         self.has_conditions = bool(terms.conditions)
-        self.check = compile_conditions(terms.conditions, selectors, self.zone)
+        self.check = compile_conditions(terms, selectors)
         self.after = needs_after(terms.conditions)
         initial = terms.combination.basis == "initial"
         self.pricers = [compile_benefit(x, terms, selectors, initial) for x in terms.benefits]
@@ -121,19 +121,19 @@ def compile_benefit(
         case b.PercentOff() | b.AmountOff() | b.FixedPrice():
             select = selectors.compile(benefit.items, for_benefit=True)
             if benefit.pick is not None:
-                return PickPricer(benefit, benefit.pick, select, initial)
+                return PickPricer(benefit, benefit.pick, select, initial, terms.amounts)
             if isinstance(benefit, b.PercentOff):
                 return PercentPricer(benefit, select, initial)
             if isinstance(benefit, b.AmountOff):
-                return AmountPricer(benefit, select, initial)
-            return FixedPricePricer(benefit, select, initial)
+                return AmountPricer(benefit, select, initial, terms.amounts)
+            return FixedPricePricer(benefit, select, initial, terms.amounts)
         case b.Tiered():
             return TieredPricer(
-                benefit, selectors.compile(benefit.items, for_benefit=True), initial
+                benefit, selectors.compile(benefit.items, for_benefit=True), initial, terms.amounts
             )
         case b.BundlePrice():
             parts = [selectors.compile(part.items, for_benefit=True) for part in benefit.parts]
-            return BundlePricer(benefit, parts, initial)
+            return BundlePricer(benefit, parts, initial, terms.amounts)
         case b.BuyGet():
             buy = selectors.compile(benefit.buy, for_benefit=True)
             get = selectors.compile(benefit.get or benefit.buy, for_benefit=True)

@@ -9,23 +9,24 @@ each line, `after` what would be left with this promotion applied too.
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
-from sconto.cart.basket import Basket, Select
+from sconto.cart.basket import Amounts, Basket, Select, convert
 from sconto.cart.evaluation import ReasonCode, Unmet
 from sconto.cart.select import SelectorCompiler, attribute_matches
 from sconto.terms import conditions as c
+from sconto.terms.model import Terms
 from sconto.terms.schedule import in_weekly_hours
 
-Amounts = list[int]
+Figures = list[int]
 
 
 class Check(Protocol):
     """A compiled condition."""
 
-    def holds(self, basket: Basket, before: Amounts, after: Amounts) -> bool:
+    def holds(self, basket: Basket, before: Figures, after: Figures) -> bool:
         """Whether it does."""
         ...
 
-    def unmet(self, basket: Basket, before: Amounts, after: Amounts) -> list[Unmet]:
+    def unmet(self, basket: Basket, before: Figures, after: Figures) -> list[Unmet]:
         """Every leaf that keeps it from holding; empty if it holds."""
         ...
 
@@ -34,10 +35,10 @@ class AllCheck:
     def __init__(self, checks: Sequence[Check]) -> None:
         self.checks = tuple(checks)
 
-    def holds(self, basket: Basket, before: Amounts, after: Amounts) -> bool:
+    def holds(self, basket: Basket, before: Figures, after: Figures) -> bool:
         return all(check.holds(basket, before, after) for check in self.checks)
 
-    def unmet(self, basket: Basket, before: Amounts, after: Amounts) -> list[Unmet]:
+    def unmet(self, basket: Basket, before: Figures, after: Figures) -> list[Unmet]:
         return [found for check in self.checks for found in check.unmet(basket, before, after)]
 
 
@@ -47,10 +48,10 @@ class AnyCheck:
     def __init__(self, checks: Sequence[Check]) -> None:
         self.checks = tuple(checks)
 
-    def holds(self, basket: Basket, before: Amounts, after: Amounts) -> bool:
+    def holds(self, basket: Basket, before: Figures, after: Figures) -> bool:
         return any(check.holds(basket, before, after) for check in self.checks)
 
-    def unmet(self, basket: Basket, before: Amounts, after: Amounts) -> list[Unmet]:
+    def unmet(self, basket: Basket, before: Figures, after: Figures) -> list[Unmet]:
         if self.holds(basket, before, after):
             return []
         return min((check.unmet(basket, before, after) for check in self.checks), key=_distance)
@@ -60,33 +61,37 @@ class NotCheck:
     def __init__(self, check: Check, path: str) -> None:
         self.check, self.path = check, path
 
-    def holds(self, basket: Basket, before: Amounts, after: Amounts) -> bool:
+    def holds(self, basket: Basket, before: Figures, after: Figures) -> bool:
         return not self.check.holds(basket, before, after)
 
-    def unmet(self, basket: Basket, before: Amounts, after: Amounts) -> list[Unmet]:
+    def unmet(self, basket: Basket, before: Figures, after: Figures) -> list[Unmet]:
         if self.holds(basket, before, after):
             return []
         return [Unmet(ReasonCode.EXCLUDED, self.path)]
 
 
 class SubtotalCheck:
-    def __init__(self, condition: c.Subtotal, select: Select, path: str) -> None:
+    def __init__(self, condition: c.Subtotal, select: Select, amounts: Amounts, path: str) -> None:
+        self.amounts: Amounts = amounts
         self.low, self.high = condition.min_minor or 0, condition.max_minor
         self.basis, self.select, self.path = condition.basis, select, path
 
-    def measure(self, basket: Basket, before: Amounts, after: Amounts) -> int:
+    def measure(self, basket: Basket, before: Figures, after: Figures) -> int:
         amounts = before
         if self.basis == "initial":
             amounts = basket.initial
         elif self.basis == "after":
             amounts = after
+        factors = basket.factors(self.amounts)
+        if factors is not None:
+            return sum([convert(amounts[i], factors[i]) for i in basket.select(self.select)])
         return sum([amounts[i] for i in basket.select(self.select)])
 
-    def holds(self, basket: Basket, before: Amounts, after: Amounts) -> bool:
+    def holds(self, basket: Basket, before: Figures, after: Figures) -> bool:
         had = self.measure(basket, before, after)
         return had >= self.low and (self.high is None or had <= self.high)
 
-    def unmet(self, basket: Basket, before: Amounts, after: Amounts) -> list[Unmet]:
+    def unmet(self, basket: Basket, before: Figures, after: Figures) -> list[Unmet]:
         had = self.measure(basket, before, after)
         codes = (ReasonCode.SUBTOTAL_TOO_LOW, ReasonCode.SUBTOTAL_TOO_HIGH)
         return _outside(had, self.low, self.high, codes, "minor", self.path)
@@ -101,11 +106,11 @@ class QuantityCheck:
         quantities = basket.quantities
         return sum([quantities[i] for i in basket.select(self.select)])
 
-    def holds(self, basket: Basket, before: Amounts, after: Amounts) -> bool:
+    def holds(self, basket: Basket, before: Figures, after: Figures) -> bool:
         had = self.measure(basket)
         return had >= self.low and (self.high is None or had <= self.high)
 
-    def unmet(self, basket: Basket, before: Amounts, after: Amounts) -> list[Unmet]:
+    def unmet(self, basket: Basket, before: Figures, after: Figures) -> list[Unmet]:
         codes = (ReasonCode.QUANTITY_TOO_LOW, ReasonCode.QUANTITY_TOO_HIGH)
         return _outside(self.measure(basket), self.low, self.high, codes, "units", self.path)
 
@@ -121,10 +126,10 @@ class DistinctCheck:
             return len(frozenset().union(*(line.categories for line in lines)))
         return len({getattr(line, self.by) for line in lines} - {None})
 
-    def holds(self, basket: Basket, before: Amounts, after: Amounts) -> bool:
+    def holds(self, basket: Basket, before: Figures, after: Figures) -> bool:
         return self.measure(basket) >= self.low
 
-    def unmet(self, basket: Basket, before: Amounts, after: Amounts) -> list[Unmet]:
+    def unmet(self, basket: Basket, before: Figures, after: Figures) -> list[Unmet]:
         codes = (ReasonCode.DISTINCT_TOO_LOW, ReasonCode.DISTINCT_TOO_LOW)
         return _outside(self.measure(basket), self.low, None, codes, "distinct", self.path)
 
@@ -141,10 +146,10 @@ class NameCheck:
     ) -> None:
         self.any_of, self.name, self.code, self.path = any_of, name, code, path
 
-    def holds(self, basket: Basket, before: Amounts, after: Amounts) -> bool:
+    def holds(self, basket: Basket, before: Figures, after: Figures) -> bool:
         return self.name(basket) in self.any_of
 
-    def unmet(self, basket: Basket, before: Amounts, after: Amounts) -> list[Unmet]:
+    def unmet(self, basket: Basket, before: Figures, after: Figures) -> list[Unmet]:
         if self.holds(basket, before, after):
             return []
         return [Unmet(self.code, self.path, expected=tuple(sorted(self.any_of)))]
@@ -156,10 +161,10 @@ class SegmentCheck:
     def __init__(self, condition: c.Segment, path: str) -> None:
         self.any_of, self.path = condition.any_of, path
 
-    def holds(self, basket: Basket, before: Amounts, after: Amounts) -> bool:
+    def holds(self, basket: Basket, before: Figures, after: Figures) -> bool:
         return not self.any_of.isdisjoint(basket.holder.segments)
 
-    def unmet(self, basket: Basket, before: Amounts, after: Amounts) -> list[Unmet]:
+    def unmet(self, basket: Basket, before: Figures, after: Figures) -> list[Unmet]:
         if self.holds(basket, before, after):
             return []
         known = basket.holder.client is not None or basket.holder.segments
@@ -171,13 +176,13 @@ class OrderNumberCheck:
     def __init__(self, condition: c.OrderNumber, path: str) -> None:
         self.numbers, self.every, self.path = condition.numbers, condition.every, path
 
-    def holds(self, basket: Basket, before: Amounts, after: Amounts) -> bool:
+    def holds(self, basket: Basket, before: Figures, after: Figures) -> bool:
         number = basket.holder.order_number
         if number is None:
             return False
         return number in self.numbers or (self.every is not None and number % self.every == 0)
 
-    def unmet(self, basket: Basket, before: Amounts, after: Amounts) -> list[Unmet]:
+    def unmet(self, basket: Basket, before: Figures, after: Figures) -> list[Unmet]:
         if self.holds(basket, before, after):
             return []
         number = basket.holder.order_number
@@ -196,10 +201,10 @@ class HoursCheck:
     def __init__(self, condition: c.Hours, zone: str, path: str) -> None:
         self.weekly, self.zone, self.path = condition.weekly, zone, path
 
-    def holds(self, basket: Basket, before: Amounts, after: Amounts) -> bool:
+    def holds(self, basket: Basket, before: Figures, after: Figures) -> bool:
         return in_weekly_hours(self.weekly, basket.minute_of_week(self.zone))
 
-    def unmet(self, basket: Basket, before: Amounts, after: Amounts) -> list[Unmet]:
+    def unmet(self, basket: Basket, before: Figures, after: Figures) -> list[Unmet]:
         if self.holds(basket, before, after):
             return []
         return [Unmet(ReasonCode.OUTSIDE_HOURS, self.path)]
@@ -209,14 +214,14 @@ class AttributeCheck:
     def __init__(self, condition: c.Attribute, path: str) -> None:
         self.of, self.match, self.path = condition.of, condition.match, path
 
-    def holds(self, basket: Basket, before: Amounts, after: Amounts) -> bool:
+    def holds(self, basket: Basket, before: Figures, after: Figures) -> bool:
         if self.of == "cart":
             return attribute_matches(self.match, basket.cart.attributes)
         if self.of == "shopper":
             return attribute_matches(self.match, basket.holder.attributes)
         return any(attribute_matches(self.match, line.attributes) for line in basket.lines)
 
-    def unmet(self, basket: Basket, before: Amounts, after: Amounts) -> list[Unmet]:
+    def unmet(self, basket: Basket, before: Figures, after: Figures) -> list[Unmet]:
         if self.holds(basket, before, after):
             return []
         unknown = self.of == "shopper" and basket.holder.client is None
@@ -225,12 +230,13 @@ class AttributeCheck:
         return [Unmet(ReasonCode.ATTRIBUTE_NOT_MATCHED, self.path)]
 
 
-def compile_conditions(
-    conditions: Sequence[c.Condition], selectors: SelectorCompiler, zone: str
-) -> Check:
+def compile_conditions(terms: Terms, selectors: SelectorCompiler) -> Check:
     """All of a promotion's conditions as one check."""
     return AllCheck(
-        [_compile(one, selectors, zone, f"conditions[{i}]") for i, one in enumerate(conditions)]
+        [
+            _compile(one, selectors, terms, f"conditions[{i}]")
+            for i, one in enumerate(terms.conditions)
+        ]
     )
 
 
@@ -268,16 +274,17 @@ def _payment_method(basket: Basket) -> str | None:
     return basket.cart.payment_method
 
 
-def _compile(one: c.Condition, selectors: SelectorCompiler, zone: str, path: str) -> Check:
+def _compile(one: c.Condition, selectors: SelectorCompiler, terms: Terms, path: str) -> Check:
     match one:
         case c.All() | c.Any():
-            inner = [_compile(x, selectors, zone, f"{path}.of[{i}]") for i, x in enumerate(one.of)]
+            inner = [_compile(x, selectors, terms, f"{path}.of[{i}]") for i, x in enumerate(one.of)]
             return AllCheck(inner) if isinstance(one, c.All) else AnyCheck(inner)
         case c.Not():
-            below = _compile(one.condition, selectors, zone, f"{path}.condition")
+            below = _compile(one.condition, selectors, terms, f"{path}.condition")
             return NotCheck(below, path)
         case c.Subtotal():
-            return SubtotalCheck(one, selectors.compile(one.items, for_benefit=False), path)
+            select = selectors.compile(one.items, for_benefit=False)
+            return SubtotalCheck(one, select, terms.amounts, path)
         case c.Quantity():
             return QuantityCheck(one, selectors.compile(one.items, for_benefit=False), path)
         case c.Distinct():
@@ -299,7 +306,7 @@ def _compile(one: c.Condition, selectors: SelectorCompiler, zone: str, path: str
             code = ReasonCode.PAYMENT_METHOD_NOT_MATCHED
             return NameCheck(one.any_of, _payment_method, code, path)
         case c.Hours():
-            return HoursCheck(one, zone, path)
+            return HoursCheck(one, terms.schedule.time_zone, path)
         case c.Attribute():
             return AttributeCheck(one, path)
 

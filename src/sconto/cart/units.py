@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from sconto.base.money import portion
 from sconto.cart.allocate import allocate
-from sconto.cart.basket import Basket, Select, State
+from sconto.cart.basket import Amounts, Basket, Factor, Select, State, convert, convert_back
 from sconto.cart.evaluation import ReasonCode, Unmet
 from sconto.cart.price import Draft, open_lines, rooms_of
 from sconto.terms import benefits as b
@@ -94,8 +94,10 @@ class PickPricer:
         pick: b.Pick,
         select: Select,
         initial: bool,
+        amounts: Amounts,
     ) -> None:
         self.benefit, self.pick, self.select, self.initial = benefit, pick, select, initial
+        self.amounts = amounts
 
     def price(self, basket: Basket, state: State, draft: Draft) -> None:
         draft.method = "each"
@@ -111,11 +113,14 @@ class PickPricer:
                 amount = min(amount, benefit.max_minor)
             take_share(draft, taken, amount)
             return
+        factors = basket.factors(self.amounts)
         for one, k in taken:
+            factor = (1, 1) if factors is None else factors[one.line]
             if isinstance(benefit, b.AmountOff):
-                wanted = benefit.amount_minor * k
+                wanted = convert_back(benefit.amount_minor * k, factor)
             else:
-                wanted = max(0, one.base_of(k) - benefit.unit_price_minor * k)
+                price = convert_back(benefit.unit_price_minor * k, factor)
+                wanted = max(0, one.base_of(k) - price)
             draft.uses.append((one.line, k, one.worth(k), min(wanted, one.room(k))))
 
     def ceiling(self, basket: Basket, state: State) -> int:
@@ -218,8 +223,10 @@ class BundlePricer:
     dearest units first under this rule takes the most valuable set.
     """
 
-    def __init__(self, benefit: b.BundlePrice, parts: list[Select], initial: bool) -> None:
-        self.benefit, self.parts, self.initial = benefit, parts, initial
+    def __init__(
+        self, benefit: b.BundlePrice, parts: list[Select], initial: bool, amounts: Amounts
+    ) -> None:
+        self.benefit, self.parts, self.initial, self.amounts = benefit, parts, initial, amounts
         self.needs = [0] * (1 << len(parts))
         for chosen in range(len(self.needs)):
             self.needs[chosen] = sum(
@@ -233,9 +240,15 @@ class BundlePricer:
             code = ReasonCode.UNITS_TOO_FEW if units else ReasonCode.NO_ITEMS_SELECTED
             draft.unmet.append(Unmet(code))
             return
-        sets = self.best_number(units, most)
+        factors = basket.factors(self.amounts)
+        sets = self.best_number(units, most, factors)
         taken = self.dearest(units, sets)
-        take_share(draft, taken, self.gain(taken, sets))
+        gain = self.gain(taken, sets, factors)
+        if factors is not None:
+            # In the cart's prices the gain is the same share of what the units cost there.
+            lifted = sum(convert(one.base_of(k), factors[one.line]) for one, k in taken)
+            gain = convert(gain, (sum(one.base_of(k) for one, k in taken), max(1, lifted)))
+        take_share(draft, taken, gain)
 
     def units(self, basket: Basket, state: State) -> list[Units]:
         by_line: dict[int, Units] = {}
@@ -269,17 +282,20 @@ class BundlePricer:
                     free[s] -= k
         return taken
 
-    def gain(self, taken: list[tuple[Units, int]], sets: int) -> int:
-        value = sum(one.base_of(k) for one, k in taken)
+    def gain(self, taken: list[tuple[Units, int]], sets: int, factors: list[Factor] | None) -> int:
+        if factors is None:
+            value = sum(one.base_of(k) for one, k in taken)
+        else:
+            value = sum(convert(one.base_of(k), factors[one.line]) for one, k in taken)
         return max(0, value - sets * self.benefit.price_minor)
 
-    def best_number(self, units: list[Units], most: int) -> int:
+    def best_number(self, units: list[Units], most: int, factors: list[Factor] | None) -> int:
         """The smallest number of sets that gains most: each further set gains less or nothing."""
         low, high = 1, most
         while low < high:
             middle = (low + high) // 2
-            now = self.gain(self.dearest(units, middle), middle)
-            if self.gain(self.dearest(units, middle + 1), middle + 1) > now:
+            now = self.gain(self.dearest(units, middle), middle, factors)
+            if self.gain(self.dearest(units, middle + 1), middle + 1, factors) > now:
                 low = middle + 1
             else:
                 high = middle

@@ -16,6 +16,8 @@ from sconto.frames.build import build_frame
 from sconto.frames.bundle import Bundle, decode_bundle, encode_bundle
 from sconto.frames.lint import FrameWarning, lint_files
 from sconto.frames.model import (
+    BUNDLE_BYTES_MAX,
+    ENTRY_PATH,
     FRAME_TYP,
     MEDIA_TYPES,
     Frame,
@@ -27,7 +29,7 @@ from sconto.frames.model import (
     frame_key,
     media_type,
 )
-from sconto.frames.serve import content_type, frame_csp
+from sconto.frames.serve import CONNECTION_ALLOWLIST, content_type, frame_csp
 from sconto.frames.verify import verify_frame
 from sconto.frames.withdrawal import (
     WITHDRAWAL_TYP,
@@ -37,6 +39,9 @@ from sconto.frames.withdrawal import (
 )
 
 __all__ = [
+    "BUNDLE_BYTES_MAX",
+    "CONNECTION_ALLOWLIST",
+    "ENTRY_PATH",
     "FRAME_TYP",
     "MEDIA_TYPES",
     "WITHDRAWAL_TYP",

@@ -40,6 +40,8 @@ log = logging.getLogger("sconto.http")
 BODY_BYTES_MAX = 1 << 20
 #: An oversized body is read and thrown away up to here, so that its sender hears the answer.
 DRAIN_BYTES_MAX = 64 << 20
+#: First instant of the year 9000: everything that is counted from an instant still has a date.
+INSTANT_MAX_MS = 221_845_392_000_000
 JSON = "application/json"
 _QUERY_BYTES_MAX = 8192
 
@@ -102,6 +104,7 @@ class Call:
         "endpoint",
         "header_list",
         "headers",
+        "is_read",
         "method",
         "now_ms",
         "params",
@@ -133,6 +136,8 @@ class Call:
         )
         self.query: dict[str, str] = _query(raw_query) if raw_query else {}
         self.document: Any = None
+        #: Whether the caller and the form of the body were found right.
+        self.is_read = False
         self.principal: Principal = NOBODY
 
     def header(self, name: bytes) -> str | None:
@@ -156,16 +161,21 @@ class Call:
         """The instant that the business happens at: now, or what a `replay` caller says."""
         if at is None:
             return self.now_ms
-        if not self.principal.may("replay"):
-            self.principal.require("replay")
-        return to_ms(at)
+        self.principal.require("replay")
+        if at.tzinfo is None:
+            raise InvalidInputError("at needs a UTC offset", field="at", remedy="end it with Z")
+        at_ms = to_ms(at)
+        if not 0 <= at_ms <= INSTANT_MAX_MS:
+            raise InvalidInputError("at is not between the years 1970 and 9000", field="at")
+        return at_ms
 
     def limit(self, default: int = 50, most: int = 1000) -> int:
         """`limit` of a list, bounded."""
         text = self.query.get("limit")
         if text is None:
             return default
-        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
+        is_number = text.isascii() and text.isdigit() and len(text) <= 9
+        if not is_number or not 1 <= int(text) <= most:
             raise InvalidInputError(f"limit must be 1 to {most}", field="limit")
         return int(text)
 
@@ -180,9 +190,10 @@ class Call:
         key = self.header(b"idempotency-key")
         if key is None:
             return command
-        if not 1 <= len(key) <= 128 or not key.isascii():
+        if not 1 <= len(key) <= 128 or not key.isascii() or not key.isprintable():
             raise InvalidInputError(
-                "an Idempotency-Key has 1 to 128 ASCII characters", field="Idempotency-Key"
+                "an Idempotency-Key has 1 to 128 printable ASCII characters",
+                field="Idempotency-Key",
             )
         operation = f"{self.endpoint.method} {self.endpoint.path}"
         body_hash = hashlib.sha256(self.raw_target.encode() + b"\n" + self.body).digest()
@@ -264,9 +275,11 @@ async def _answer(
         if endpoint.read is not None:
             call.document = endpoint.read(body)
         elif endpoint.accepts is not None:
+            _check_media_type(call, endpoint.accepts_type)
             call.document = decode(
                 body, endpoint.accepts, max_bytes=endpoint.max_bytes, what="body"
             )
+        call.is_read = True
         return encode_answer(endpoint, await endpoint.run(server, call)), call
     except ScontoError as error:
         answer = await problem_answer(server, endpoint, call, error)
@@ -287,7 +300,7 @@ async def problem_answer(
     if endpoint.write_error is not None:
         return endpoint.write_error(error)
     document = problems.problem(
-        error, is_document=endpoint.is_about_document and call is not None and bool(call.document)
+        error, is_document=endpoint.is_about_document and call is not None and call.is_read
     )
     if endpoint.is_page and call is not None:
         page: Answer = server.base.pages.error(call, document)
@@ -307,6 +320,8 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
     still there to hear it.
     """
     message: Any = await receive()
+    if message["type"] == "http.disconnect":
+        raise InvalidInputError("the request was cut off", code="cut_off")
     if not message.get("more_body"):
         body: bytes = message.get("body", b"")
         if len(body) <= max_bytes:
@@ -329,6 +344,19 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
     if size > max_bytes:
         raise _too_large(max_bytes)
     return b"".join(chunks)
+
+
+def _check_media_type(call: Call, expected: str) -> None:
+    """A body that says what it is must be what is wanted; one that does not say is tried."""
+    stated = call.header(b"content-type")
+    if stated is None or stated.partition(";")[0].strip().lower() == expected:
+        return
+    raise InvalidInputError(
+        f"the body must be {expected}",
+        code="unsupported_media_type",
+        field="Content-Type",
+        remedy=f"send it with Content-Type: {expected}",
+    )
 
 
 def _too_large(max_bytes: int) -> InvalidInputError:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from sconto.base.errors import PeerError, ScontoError, WireError
+from sconto.base.errors import InvalidInputError, PeerError, ScontoError
 from sconto.federation.events import (
     BATCH_BYTES_MAX,
     BATCH_EVENTS_MAX,
@@ -153,7 +153,11 @@ async def receive_events(server: Any, call: Call) -> dict[str, int]:
     events = decode_batch(call.body)
     source = call.principal.peer_url
     if events and events[0].source != source:
-        raise WireError("the events are of another server than the signature", field="[0].source")
+        raise InvalidInputError(
+            "the events are of another server than the signature",
+            code="source_mismatch",
+            field="[0].source",
+        )
     # All are queued before the first is committed, so that they share commits.
     await asyncio.gather(*(_apply_once(server, str(source), event) for event in events))
     server.base.deliverer.heard_from(str(source))
@@ -169,6 +173,8 @@ async def _apply_once(server: Any, source: str, event: Event) -> None:
             return  # known already, or after a gap: the answer says where to go on
         handle = handlers.get(event.type)
         try:
+            if exchange.is_known(tx.connection, source, event.id):
+                raise PeerError("an event with this id was received before", code="duplicate")
             if handle is None:
                 raise PeerError(f"no handler for {event.type}", code="event_type_unknown")
             handle(server, tx, source, event.data)

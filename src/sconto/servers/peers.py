@@ -6,7 +6,7 @@ A peer is trusted because an operator registered its URL; its keys are what it p
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -139,6 +139,7 @@ class PeerClient:
         body: bytes | None = None,
         media_type: str = "application/json",
         idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Send a signed request and give the decoded JSON answer, None for an empty one.
 
@@ -153,6 +154,7 @@ class PeerClient:
             body=body,
             media_type=media_type,
             idempotency_key=idempotency_key,
+            headers=headers,
         )
         if not content:
             return None
@@ -171,18 +173,19 @@ class PeerClient:
         body: bytes | None = None,
         media_type: str = "application/json",
         idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> bytes:
         """Like `call`, with the raw answer."""
         if body is None:
             body = b"" if document is None else msgspec.json.encode(document)
-        headers = {"Content-Type": media_type} if body else {}
+        sent = dict(headers or {}) | ({"Content-Type": media_type} if body else {})
         if method in ("POST", "PUT", "PATCH", "DELETE") and idempotency_key is None:
             idempotency_key = secrets.token_urlsafe(16)
         signed = sign_request(
             self._home.key,
             method,
             url + path,
-            headers,
+            sent,
             body,
             profile_url=self._home.profile_url,
             created_s=self._wall_clock() // 1000,
@@ -202,6 +205,8 @@ class PeerClient:
 def _refused(url: str, answer: httpx.Response) -> PeerError:
     try:
         problem = msgspec.json.decode(answer.content)
+        if "error" in problem:  # RFC 6749, section 5.2
+            problem = {"detail": problem.get("error_description", ""), "code": problem["error"]}
         detail, code = str(problem["detail"]), str(problem["code"])
         field = problem.get("field")
     except (msgspec.DecodeError, KeyError, TypeError, AttributeError):

@@ -7,6 +7,7 @@ is a new budget.
 """
 
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 import msgspec
 import sqlalchemy as sa
@@ -346,8 +347,11 @@ async def show_promotion(server: Any, call: Call) -> PromotionDocument:
 )
 async def show_terms(server: Any, call: Call) -> dict[str, Any]:
     """For whoever holds or accepts a promise; drafts are for their tenant only."""
+    # As it came: the router makes one slash of two, and a digest may have two.
+    path = unquote(call.raw_target.partition("?")[0])
+    terms_digest = path.removeprefix("/v1/terms/")
     with server.base.store.read() as connection:
-        version = store.version(connection, call.params["digest"].lstrip("/"))
+        version = store.version(connection, terms_digest)
         promotion = None if version is None else store.get(connection, version.promotion_id)
     if version is None or promotion is None or not _may_see(call, promotion):
         raise NotFoundError("there are no such terms", field="digest")

@@ -5,6 +5,7 @@ writer has accepted, and ends. A hub listens twice: the frames' origin is a sock
 """
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,8 +37,17 @@ def make_server(home: Home) -> Any:
     return Wallet(home)
 
 
-def serve(folder: Path, kind: str, *, bind: str | None = None, log_level: str = "info") -> None:
+def serve(
+    folder: Path,
+    kind: str,
+    *,
+    bind: str | None = None,
+    log_level: str = "info",
+    make: Callable[[Home], Any] = make_server,
+) -> None:
     """Serve a home until a signal comes. `bind` is host:port; the port of its URL otherwise.
+
+    `make` makes the server of the home.
 
     Raises ConflictError when the address or the home is in use.
     """
@@ -46,7 +56,7 @@ def serve(folder: Path, kind: str, *, bind: str | None = None, log_level: str = 
     sockets = [_listen(bind or _address(home.url))]
     if home.frames_url is not None:
         sockets.append(_listen(_address(home.frames_url)))
-    app = build_app(make_server(home))
+    app = build_app(make(home))
     config = uvicorn.Config(
         app,
         loop="uvloop",

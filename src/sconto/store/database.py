@@ -1,22 +1,38 @@
 """Opening a database: SQLite with full durability, or PostgreSQL, by its URL; and its schema.
 
 SQLite older than 3.51.3 can corrupt a WAL database when several connections write or checkpoint,
-so exactly one connection does both and all others are opened read-only.
+so exactly one connection does both and all others are opened read-only. A reader has one view of
+the data from its first question on, in both databases.
 """
 
+import contextlib
+import os
+import sqlite3
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
-from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
 
-from sconto.base.errors import InvalidInputError
+from sconto.base.errors import InvalidInputError, UnavailableError
 
 #: Seconds that PostgreSQL may take to answer one statement before we give up on it.
 STATEMENT_TIMEOUT_S = 30
+CONNECT_TIMEOUT_S = 5
 READERS_MAX = 8
+
+#: A server that is cut off from PostgreSQL notices within about 25 seconds.
+_KEEPALIVE = {
+    "connect_timeout": CONNECT_TIMEOUT_S,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
 
 
 def open_engine(url: str, *, read_only: bool = False) -> Engine:
@@ -24,38 +40,76 @@ def open_engine(url: str, *, read_only: bool = False) -> Engine:
 
     Raises InvalidInputError for another kind of database.
     """
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        return _sqlite(Path(parsed.database or ""), read_only=read_only)
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise _not_a_database("this") from None
+    if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
+        return _sqlite(Path(str(parsed.database)), read_only=read_only)
     if parsed.get_backend_name() == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg")
-        options = f"-c statement_timeout={STATEMENT_TIMEOUT_S * 1000} -c timezone=UTC"
-        return sa.create_engine(
-            parsed,
-            pool_size=READERS_MAX if read_only else 1,
-            max_overflow=0,
-            pool_pre_ping=read_only,
-            connect_args={"options": options},
-        )
-    raise InvalidInputError(
-        f"{parsed.get_backend_name()} is not a database that we know",
+        return _postgresql(parsed, read_only=read_only)
+    raise _not_a_database(parsed.get_backend_name())
+
+
+def connect(engine: Engine) -> sa.Connection:
+    """A connection; UnavailableError, with the database's words, where none can be made."""
+    try:
+        return engine.connect()
+    except OperationalError as error:
+        raise UnavailableError(
+            f"the database cannot be opened: {error.orig}",
+            code="storage_unavailable",
+            field="database_url",
+        ) from None
+
+
+def _not_a_database(what: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"{what} is not a database that we know",
         field="database_url",
         remedy="use sqlite:///path or postgresql://user@host/name",
     )
 
 
+def _postgresql(url: URL, *, read_only: bool) -> Engine:
+    options = [f"-c statement_timeout={STATEMENT_TIMEOUT_S * 1000}", "-c timezone=UTC"]
+    if read_only:
+        options.append("-c default_transaction_read_only=on")
+        options.append(r"-c default_transaction_isolation=repeatable\ read")
+    return sa.create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        pool_size=READERS_MAX if read_only else 1,
+        max_overflow=0,
+        pool_pre_ping=read_only,
+        connect_args={"options": " ".join(options), **_KEEPALIVE},
+    )
+
+
 def _sqlite(path: Path, *, read_only: bool) -> Engine:
-    mode = "ro" if read_only else "rwc"
+    def open_file() -> sqlite3.Connection:
+        if not read_only:
+            # Ours alone from the start: it may hold shoppers' keys. The log inherits the mode.
+            # Never open one that exists: closing it again would drop SQLite's own locks on it.
+            with contextlib.suppress(OSError):  # SQLite says better what is wrong
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        return sqlite3.connect(
+            f"file:{quote(str(path))}?mode={'ro' if read_only else 'rw'}",
+            uri=True,
+            timeout=10,
+            check_same_thread=False,
+            cached_statements=256,
+        )
+
     engine = sa.create_engine(
-        f"sqlite:///file:{path}?mode={mode}&uri=true",
+        "sqlite://",
+        creator=open_file,
         pool_size=READERS_MAX if read_only else 1,
         max_overflow=0,
         poolclass=sa.QueuePool,
-        connect_args={"check_same_thread": False, "timeout": 10},
     )
 
     @sa.event.listens_for(engine, "connect")
-    def connect(connection: Any, _record: Any) -> None:
+    def connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves, below
         cursor = connection.cursor()
         if not read_only:
@@ -78,7 +132,7 @@ def migrate(url: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     try:
-        with engine.begin() as connection:
+        with connect(engine) as connection, connection.begin():
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     finally:

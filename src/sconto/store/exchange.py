@@ -135,16 +135,24 @@ def received(connection: sa.Connection, source: str) -> int:
     return int(connection.execute(query).scalar() or 0)
 
 
+def is_known(connection: sa.Connection, source: str, event_id: str) -> bool:
+    """Whether an event of a peer was received, under whatever number."""
+    query = sa.select(inbox.c.sequence).where(
+        inbox.c.source == source, inbox.c.event_id == event_id
+    )
+    return connection.execute(query).first() is not None
+
+
 def receive(
     connection: sa.Connection, source: str, event_id: str, sequence: int, now_ms: int
 ) -> None:
     """Take note that an event is applied by the transaction at hand."""
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    connection.execute(
-        sa.insert(inbox).values(
-            source=source, event_id=event_id, sequence=sequence, received_at_ms=now_ms
-        )
+    seen = insert(inbox).values(
+        source=source, event_id=event_id, sequence=sequence, received_at_ms=now_ms
     )
+    # A second event under an old id is parked, and must not stop the stream.
+    connection.execute(seen.on_conflict_do_nothing(index_elements=["source", "event_id"]))
     statement = insert(inbox_streams).values(source=source, last_sequence=sequence)
     connection.execute(
         statement.on_conflict_do_update(index_elements=["source"], set_={"last_sequence": sequence})

@@ -116,9 +116,7 @@ def withdraw(tx: Tx, frame: StoredFrame, sequence: int) -> None:
     _raise_sequence(tx, frame.issuer, frame.audience, sequence)
 
 
-def offers_of(
-    connection: sa.Connection, frame_ids: Iterable[str]
-) -> dict[str, list[StoredOffer]]:
+def offers_of(connection: sa.Connection, frame_ids: Iterable[str]) -> dict[str, list[StoredOffer]]:
     """The offers of frames, in the frame's own order."""
     query = _OFFER.where(frame_offers.c.frame_id.in_(list(frame_ids)))
     result: dict[str, list[StoredOffer]] = {}

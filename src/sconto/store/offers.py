@@ -51,9 +51,7 @@ def merchants_of(connection: sa.Connection, promotion_id: str) -> list[str]:
     return list(connection.execute(query.order_by(acceptances.c.merchant)).scalars())
 
 
-def accepted_by(
-    connection: sa.Connection, merchant: str, promotion_ids: Iterable[str]
-) -> set[str]:
+def accepted_by(connection: sa.Connection, merchant: str, promotion_ids: Iterable[str]) -> set[str]:
     """Those of the promotions that a merchant takes part in."""
     query = sa.select(acceptances.c.promotion_id).where(
         acceptances.c.merchant == merchant,

@@ -23,6 +23,7 @@ class Order(NamedTuple):
     discount_minor: int
     cart: bytes
     evaluation: bytes
+    kept: bytes | None
     receipt: str | None
     at_ms: int
     expires_at_ms: int | None
@@ -118,6 +119,11 @@ def overdue(connection: sa.Connection, now_ms: int, limit: int = 100) -> list[st
     return list(connection.execute(query).scalars())
 
 
+def count(connection: sa.Connection) -> int:
+    """How many orders there are, of every state."""
+    return int(connection.execute(sa.select(sa.func.count()).select_from(orders)).scalar_one())
+
+
 def latest(connection: sa.Connection, limit: int = 20) -> list[Order]:
     """The newest orders first."""
     query = (
@@ -140,14 +146,9 @@ def reversal(
     return None if row is None else (row.body_hash, row.reply)
 
 
-def replies_of_reversals(connection: sa.Connection, order_id: str) -> list[bytes]:
-    """The replies of all reversals of an order, oldest first."""
-    query = (
-        sa.select(reversals.c.reply)
-        .where(reversals.c.order_id == order_id)
-        .order_by(reversals.c.at_ms, reversals.c.reversal_id)
-    )
-    return list(connection.execute(query).scalars())
+def keep_rest(tx: Tx, order_id: str, kept: bytes) -> None:
+    """Remember what is left of a sale after a return."""
+    tx.write(sa.update(orders).where(orders.c.order_id == order_id).values(kept=kept))
 
 
 def add_reversal(tx: Tx, order_id: str, reversal_id: str, body_hash: bytes, reply: bytes) -> None:

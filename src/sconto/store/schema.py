@@ -203,6 +203,31 @@ tokens = sa.Table(
     _one_of("status", "offered", "lapsed", "issued", "redeemed", "revoked", "deleted"),
 )
 
+clips = sa.Table(
+    "clips",  # wallet: how far a clip has come; written before the hub is asked, so it can resume
+    metadata,
+    sa.Column("account_id", sa.ForeignKey("accounts.account_id"), primary_key=True),
+    sa.Column("clip_id", sa.String(100), primary_key=True),
+    sa.Column("hub", sa.String(300), nullable=False),
+    sa.Column("frame_id", sa.String(80)),  # null: an offer of the hub, accepted by its address
+    sa.Column("promotion_id", sa.String(100)),
+    sa.Column("said_at_ms", _Instant),  # the instant that the caller gave, if any
+    sa.Column("at_ms", _Instant, nullable=False),
+    sa.Column("step", sa.String(16), nullable=False),
+    sa.Column("access_sealed", sa.LargeBinary),  # the hub's access token, encrypted
+    sa.Column("token_id", sa.String(26)),
+    _one_of("step", "begun", "shown", "authorized", "issued"),
+)
+
+receipts = sa.Table(
+    "receipts",  # wallet: what merchants signed about orders in which its tokens were used
+    metadata,
+    sa.Column("merchant", sa.String(300), primary_key=True),
+    sa.Column("order_id", sa.String(100), primary_key=True),
+    sa.Column("receipt", sa.Text, nullable=False),
+    sa.Column("is_verified", sa.Boolean, nullable=False),  # by the merchant's keys, where known
+)
+
 coupon_information = sa.Table(
     "coupon_information",  # merchant: which client holds which token, told by the hub
     metadata,
@@ -301,6 +326,7 @@ orders = sa.Table(
     sa.Column("discount_minor", _Minor, nullable=False),
     sa.Column("cart", sa.LargeBinary, nullable=False),  # a return needs both
     sa.Column("evaluation", sa.LargeBinary, nullable=False),
+    sa.Column("kept", sa.LargeBinary),  # what is left after returns; null: everything
     sa.Column("receipt", sa.Text),
     sa.Column("at_ms", _Instant, nullable=False),
     sa.Column("expires_at_ms", _Instant),

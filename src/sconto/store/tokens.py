@@ -63,22 +63,7 @@ def set_status(tx: Tx, token_id: str, status: str) -> None:
     tx.write(sa.update(tokens).where(tokens.c.token_id == token_id).values(status=status))
 
 
-def of_account(
-    connection: sa.Connection,
-    account_id: str,
-    *,
-    status: str | None = None,
-    after: str = "",
-    limit: int = 100,
-) -> list[Token]:
-    """A wallet account's tokens by id, which is the order in which they were clipped."""
-    query = _TOKEN.where(tokens.c.account_id == account_id, tokens.c.token_id > after)
-    if status is not None:
-        query = query.where(tokens.c.status == status)
-    return [Token(*row) for row in connection.execute(query.order_by(tokens.c.token_id).limit(limit))]
-
-
-# --- at the hub: offering and issuing --------------------------------------------------------------
+# --- at the hub: offering and issuing -------------------------------------------------------------
 
 
 def offer_again(tx: Tx, token: Token, code_hash: bytes, expires_at_ms: int) -> None:
@@ -155,7 +140,7 @@ def _lapsed(promotion_id: str, before_ms: int) -> tuple[sa.ColumnElement[bool], 
     )
 
 
-# --- at the hub: places in the status lists ----------------------------------------------------------
+# --- at the hub: places in the status lists -------------------------------------------------------
 
 
 def last_shard(connection: sa.Connection) -> int:

@@ -7,34 +7,43 @@ idempotency replies of all of them, and commits once. Only then are the replies 
 1. A command reads and refuses before its first write. A refusal (any ScontoError) then leaves its
    neighbours in the batch alone.
 2. A command that fails after a write takes the transaction down with it: the batch is rolled back
-   and each command is run again in a transaction of its own, so only the guilty one fails.
+   and each command is run again in a transaction of its own, so only the guilty one fails. A
+   command may therefore run twice: what it does to anything but the `Tx` must bear that.
 3. When the commit itself fails, nobody is told "yes". A full disk is an answer (`unavailable`);
    a failed sync is not: the process ends and recovers from its log, since a second fsync lies.
+4. When the connection is lost before the commit, nothing was changed and the batch runs once more.
+   When it is lost during the commit, PostgreSQL is asked what became of the transaction; as long
+   as that is not known, nobody is told anything.
 """
 
 import asyncio
+import contextlib
 import os
 import queue
+import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
+import psycopg
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from sconto.base.errors import ScontoError, UnavailableError
 from sconto.ledger import Entry
 from sconto.store import exchange, journal
-from sconto.store.database import open_engine
+from sconto.store.database import connect, open_engine
 
 #: Commands to one commit.
 BATCH_MAX = 128
 #: Commands that may wait; above it a caller is told to come back.
 QUEUE_MAX = 4096
+#: Seconds to find out what became of a commit whose answer was lost; then the process ends.
+OUTCOME_WAIT_S = 15.0
 
 
 class Tx:
@@ -75,11 +84,17 @@ class Tx:
         self.callbacks.append(callback)
 
 
-@dataclass(slots=True)
-class _Job:
+class _Job(NamedTuple):
     command: Callable[[Tx], Any]
-    #: Told from the writer thread, after the commit.
-    reply: Callable[[Any, BaseException | None], None]
+    #: Both take (value, error) and are settled after the commit, the first one on its loop.
+    future: "asyncio.Future[Any] | Future[Any]"
+    loop: asyncio.AbstractEventLoop | None = None
+
+
+class _Reply(NamedTuple):
+    job: _Job
+    value: Any
+    error: BaseException | None
 
 
 class Store:
@@ -95,7 +110,7 @@ class Store:
         self.clock = clock
         self.on_commit: Callable[[set[str]], None] = lambda destinations: None
         self._write_engine = open_engine(url)
-        self._connection = self._write_engine.connect()
+        self._connection = connect(self._write_engine)
         self._read_engine = open_engine(url, read_only=True)
         self._queue: queue.Queue[_Job | None] = queue.Queue(maxsize=QUEUE_MAX)
         self._closing = threading.Lock()
@@ -117,17 +132,13 @@ class Store:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-
-        def reply(value: Any, error: BaseException | None) -> None:
-            loop.call_soon_threadsafe(_settle, future, value, error)
-
-        self._put(_Job(command, reply))
+        self._put(_Job(command, future, loop))
         return await future
 
     def write_now(self, command: Callable[[Tx], Any]) -> Any:
         """`write` for a thread that may block: the command line, tests."""
         future: Future[Any] = Future()
-        self._put(_Job(command, lambda value, error: _settle(future, value, error)))
+        self._put(_Job(command, future))
         return future.result()
 
     def close(self) -> None:
@@ -163,45 +174,85 @@ class Store:
                     break
             batch = [job for job in jobs if job is not None]
             try:
-                if batch and not self._commit(batch):
-                    for job in batch:
-                        self._commit([job])
+                if batch:
+                    self._work(batch)
             except BaseException as error:
                 _die(error)
             if len(batch) < len(jobs):
                 return
 
-    def _commit(self, jobs: list[_Job]) -> bool:
-        """Run and commit; False when a batch of several must be taken apart instead."""
-        replies: list[tuple[_Job, Any, BaseException | None]] = []
+    def _work(self, batch: list[_Job]) -> None:
+        """See that every job of a batch is answered, and that none spoils it for the others."""
+        error = self._commit(batch)
+        if error is not None and _is_lost(error):
+            error = self._commit(batch)
+        if error is None:
+            return
+        if len(batch) == 1 or _is_lost(error):
+            _release([_Reply(job, None, _as_answer(error)) for job in batch])
+        else:
+            for job in batch:
+                self._work([job])
+
+    def _commit(self, jobs: list[_Job]) -> Exception | None:
+        """Run, commit and release the replies; or give the error, and nothing has happened."""
+        replies: list[_Reply] = []
+        destinations: set[str] = set()
+        callbacks: list[Callable[[], None]] = []
+        ticket: str | None = None
         try:
             self._begin_again()
             with self._connection.begin():
                 tx = Tx(self._connection, self.clock())
                 for job in jobs:
-                    tx.is_dirty = False
-                    try:
-                        replies.append((job, job.command(tx), None))
-                    except ScontoError as error:
-                        if tx.is_dirty:
-                            raise
-                        replies.append((job, None, error))
+                    replies.append(self._run_command(tx, job))
                 journal.append(tx.connection, tx.entries)
                 destinations = exchange.append(tx.connection, self.source, tx.now_ms, tx.events)
+                callbacks = tx.callbacks
+                ticket = self._ticket()
         except Exception as error:
-            if _is_sync_failure(error):
+            if _sqlite_code(error) == sqlite3.SQLITE_IOERR:
                 _die(error)
-            if len(jobs) > 1:
-                return False
-            jobs[0].reply(None, _as_answer(error))
-            return True
-        for callback in tx.callbacks:
+            if ticket is None or not _is_lost(error) or not self._was_committed(ticket):
+                return error
+        for callback in callbacks:
             callback()
-        for job, value, refusal in replies:
-            job.reply(value, refusal)
+        _release(replies)
         if destinations:
             self.on_commit(destinations)
-        return True
+        return None
+
+    def _run_command(self, tx: Tx, job: _Job) -> _Reply:
+        tx.is_dirty = False
+        callbacks = len(tx.callbacks)
+        try:
+            return _Reply(job, job.command(tx), None)
+        except ScontoError as refusal:
+            if tx.is_dirty:
+                raise
+            del tx.callbacks[callbacks:]
+            return _Reply(job, None, refusal)
+
+    def _ticket(self) -> str | None:
+        """A name by which PostgreSQL knows the transaction at hand after its connection is lost."""
+        if self._connection.dialect.name == "sqlite":
+            return None  # its commit has an answer, or the process has ended
+        ticket: str | None = self._connection.scalar(_TICKET)
+        return ticket
+
+    def _was_committed(self, ticket: str) -> bool:
+        """Ask what became of a commit whose answer was lost; ends the process when nobody knows."""
+        until = time.monotonic() + OUTCOME_WAIT_S
+        status: str | None = None
+        while time.monotonic() < until:
+            with contextlib.suppress(DBAPIError):
+                self._begin_again()
+                with self._connection.begin():
+                    status = self._connection.scalar(_STATUS, {"ticket": ticket})
+                if status in ("committed", "aborted"):
+                    return status == "committed"
+            time.sleep(0.05)
+        _die(RuntimeError(f"the outcome of transaction {ticket} is {status}"))
 
     def _begin_again(self) -> None:
         """A new connection where the database took the last one away."""
@@ -210,29 +261,76 @@ class Store:
             self._connection = self._write_engine.connect()
 
 
-def _settle(future: Any, value: Any, error: BaseException | None) -> None:
-    if future.done():  # the caller went away; what was committed stays committed
-        return
-    if error is None:
-        future.set_result(value)
-    else:
-        future.set_exception(error)
+_TICKET = sa.text("SELECT CAST(pg_current_xact_id_if_assigned() AS text)")
+_STATUS = sa.text("SELECT pg_xact_status(CAST(:ticket AS xid8))")
+
+
+def _release(replies: list[_Reply]) -> None:
+    """Answer the callers, each event loop with one call."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Reply]] = {}
+    for reply in replies:
+        if reply.job.loop is None:
+            _settle([reply])
+        else:
+            by_loop.setdefault(reply.job.loop, []).append(reply)
+    for loop, group in by_loop.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle, group)
+
+
+def _settle(replies: list[_Reply]) -> None:
+    for job, value, error in replies:
+        if job.future.done():  # the caller went away; what was committed stays committed
+            continue
+        if error is None:
+            job.future.set_result(value)
+        else:
+            job.future.set_exception(error)
 
 
 def _as_answer(error: Exception) -> Exception:
     """What a caller is told when its transaction failed."""
-    if isinstance(error, IntegrityError) or not isinstance(error, DBAPIError):
-        return error  # our own mistake, or a ScontoError: as it is
-    text = str(error.orig)
-    if "full" in text:
+    sqlite_code = _sqlite_code(error)
+    sql_state = _sql_state(error)
+    if sqlite_code == sqlite3.SQLITE_FULL or sql_state == "53100":
         return UnavailableError(
             "the disk is full; nothing was changed", code="storage_full", retry_after_s=30
         )
-    return UnavailableError("the database does not answer", code="storage_unavailable")
+    if sqlite_code in _SQLITE_AWAY or sql_state[:2] in _SQL_STATES_AWAY or _is_lost(error):
+        return UnavailableError(
+            "the database does not answer; nothing was changed", code="storage_unavailable"
+        )
+    return error  # our own mistake, or a ScontoError: as it is
 
 
-def _is_sync_failure(error: Exception) -> bool:
-    return isinstance(error, OperationalError) and "disk I/O error" in str(error.orig)
+#: What a database says when it is not the statement's fault: busy, locked, read-only, gone.
+_SQLITE_AWAY = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+)
+#: Classes of SQLSTATE: connection, transaction rollback, resources, operator, system.
+_SQL_STATES_AWAY = ("08", "40", "53", "57", "58")
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether the connection is gone, or could not be made."""
+    return isinstance(error, DBAPIError) and (
+        error.connection_invalidated
+        or (isinstance(error.orig, psycopg.OperationalError) and _sql_state(error) == "")
+    )
+
+
+def _sqlite_code(error: Exception) -> int | None:
+    """Primary result code of an SQLite error."""
+    code = getattr(error.orig, "sqlite_errorcode", None) if isinstance(error, DBAPIError) else None
+    return None if code is None else code & 0xFF
+
+
+def _sql_state(error: Exception) -> str:
+    return getattr(error.orig, "sqlstate", None) or "" if isinstance(error, DBAPIError) else ""
 
 
 def _die(error: BaseException) -> NoReturn:

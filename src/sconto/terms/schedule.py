@@ -140,6 +140,8 @@ def instant_ms(text: str, zone: str) -> int:
     if not found:
         raise ValueError(f"{text!r} is not a date and time like 2017-10-30T00:00:00Z")
     moment = datetime.fromisoformat(text)
+    if not 1970 <= moment.year <= 9000:  # what follows from it must have a date too
+        raise ValueError(f"{text!r} is not between the years 1970 and 9000")
     return to_ms(moment if found["offset"] else moment.replace(tzinfo=ZoneInfo(zone)))
 
 

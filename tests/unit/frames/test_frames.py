@@ -339,6 +339,15 @@ def test_sizes_are_bounded() -> None:
     assert refused(lambda: verify(bundle)).code == "too_large"
 
 
+def test_the_limits_themselves_pass() -> None:
+    longest = "/" + "a" * (model.PATH_MAX - 6) + ".html"
+    many = {f"/{i}": "" for i in range(model.RESOURCES_MAX - 1)} | {longest: ""}
+    value = {"manifest": {}, "signature": "", "resources": many}
+    assert len(frames.decode_bundle(json.dumps(value).encode()).resources) == model.RESOURCES_MAX
+    assert build(files={**FILES, longest[1:]: b""}).resources[longest] == b""
+    refused(lambda: build(files={**FILES, "a" + longest[1:]: b""}))
+
+
 def test_a_signature_of_another_kind_is_no_frame_signature() -> None:
     """The same key over the same bytes, for another purpose (`typ`)."""
     signature = sign_detached(KEY, "other+jws", FRAME.manifest_bytes)

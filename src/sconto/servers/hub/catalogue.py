@@ -108,4 +108,3 @@ def _tell(tx: Tx, merchant: str, promotion: promotions.Promotion) -> None:
             "status": promotion.status,
         },
     )
-

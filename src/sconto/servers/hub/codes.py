@@ -15,6 +15,8 @@ CODE_LIFE_MS = 600_000
 ACCESS_LIFE_MS = 600_000
 #: No text of ours is longer.
 TEXT_MAX = 120
+#: Symbols of a token id.
+ID_LENGTH = 26
 
 
 def offer_code(secret: bytes, token_id: str, expires_at_ms: int) -> str:
@@ -34,8 +36,9 @@ def code_hash(code: str) -> bytes:
 
 def token_id_in(text: str) -> str | None:
     """The token id that a code or address claims; believe it only after comparing the whole."""
-    token_id, dot, mac = text.partition(".")
-    return token_id if dot and mac and len(text) <= TEXT_MAX and text.isascii() else None
+    token_id, _, _ = text.partition(".")
+    is_form = len(text) <= TEXT_MAX and len(token_id) == ID_LENGTH and token_id.isalnum()
+    return token_id if is_form and text.isascii() else None
 
 
 def is_same(text: str, expected: str) -> bool:

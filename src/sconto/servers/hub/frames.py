@@ -1,4 +1,4 @@
-"""Frames come in: a merchant distributes one, withdraws one; wallets look for what is offered.
+"""Frames come in: a merchant distributes one, or withdraws one.
 
 A frame is verified completely before anything of it is stored: by `sconto.frames` for itself, then
 here against what the hub knows: each offer is a promotion that is active, whose terms are known,
@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import sqlalchemy as sa
 
-from sconto.base.canonical import JSON_INTEGER_MAX
-from sconto.base.clock import rfc3339
 from sconto.base.documents import Document
 from sconto.base.errors import (
     ConflictError,
@@ -23,7 +21,6 @@ from sconto.base.errors import (
 )
 from sconto.frames import (
     BUNDLE_BYTES_MAX,
-    ENTRY_PATH,
     Bundle,
     Frame,
     Manifest,
@@ -34,10 +31,10 @@ from sconto.frames import (
     verify_withdrawal,
 )
 from sconto.servers.endpoint import Answer, Call, endpoint
+from sconto.servers.hub.gallery import check_not_withdrawn, not_active
 from sconto.store import frames as store
 from sconto.store import offers
 from sconto.store.writer import Tx
-from sconto.terms import sentence
 from sconto.terms.model import TokenAccess
 
 if TYPE_CHECKING:
@@ -68,41 +65,6 @@ class Withdraw(Document):
     """A compact JWS of type promo-frame-withdrawal+jws."""
 
     withdrawal: str
-
-
-class ShownOffer(Document):
-    """A promotion that can be clipped in the frame."""
-
-    offer_id: str
-    promotion_id: str
-    terms_digest: str
-    title: str
-    #: The terms in one plain sentence.
-    sentence: str
-
-
-class FrameDocument(Document):
-    """A frame with what is offered in it now."""
-
-    frame_id: str
-    merchant: str
-    sequence: int
-    #: active or withdrawn
-    status: str
-    not_before: str
-    expires_at: str
-    #: Where the frame's page is, on an origin of its own; None: this hub shows no frames.
-    entry_url: str | None
-    offers: tuple[ShownOffer, ...]
-    manifest: Any = None
-    signature: str | None = None
-
-
-class FramePage(Document):
-    """Frames, newest first; `next` is the `before` of the next page."""
-
-    frames: tuple[FrameDocument, ...]
-    next: str | None
 
 
 @endpoint(
@@ -139,7 +101,7 @@ async def put_frame(hub: "Hub", call: Call) -> Answer | FrameReceipt:
     def command(tx: Tx) -> Answer | FrameReceipt:
         known = store.get(tx.connection, frame.frame_id)
         if known is not None:
-            _check_not_withdrawn(known)
+            check_not_withdrawn(known)
             return Answer(msgspec.json.encode(_receipt(hub, known)))
         _check_sequence(frame, _least_sequence(tx.connection, hub, merchant))
         _check_offers(hub, tx.connection, merchant, frame.manifest)
@@ -184,118 +146,7 @@ async def withdraw_frame(hub: "Hub", call: Call) -> FrameReceipt:
     return withdrawn
 
 
-@endpoint(
-    "GET",
-    "/v1/frames",
-    scope="any",
-    summary="The frames that are shown now, with what is offered in them, newest first",
-    returns=FramePage,
-    query={
-        "merchant": "of this merchant only",
-        "promotion_id": "that offer this promotion only",
-        "before": "`next` of the page before",
-        "limit": "at most so many, 1 to 200",
-    },
-)
-async def list_frames(hub: "Hub", call: Call) -> FramePage:
-    limit = call.limit(20, 200)
-    with hub.base.store.read() as connection:
-        found = store.live(
-            connection,
-            call.now_ms,
-            audience=hub.base.home.url,
-            issuer=call.query.get("merchant"),
-            promotion_id=call.query.get("promotion_id"),
-            before=_cursor(call.query.get("before")),
-            limit=limit,
-        )
-        shown = frame_documents(hub, connection, found)
-    last = found[-1] if len(found) == limit else None
-    return FramePage(
-        frames=tuple(shown),
-        next=None if last is None else f"{last.received_at_ms}.{frame_key(last.frame_id)}",
-    )
-
-
-@endpoint(
-    "GET",
-    "/v1/frames/{key:str}",
-    scope="any",
-    summary="One frame, with the manifest and the signature that its merchant gave it",
-    returns=FrameDocument,
-)
-async def show_frame(hub: "Hub", call: Call) -> FrameDocument:
-    with hub.base.store.read() as connection:
-        found = known_frame(connection, frame_id_of_key(call.params["key"]))
-        document = frame_documents(hub, connection, [found])[0]
-    return msgspec.structs.replace(
-        document, manifest=msgspec.Raw(found.manifest), signature=found.signature
-    )
-
-
-ENDPOINTS = (put_frame, withdraw_frame, list_frames, show_frame)
-
-
-def known_frame(connection: sa.Connection, frame_id: str) -> store.StoredFrame:
-    """The frame with this id, withdrawn or not; NotFoundError where there is none."""
-    found = store.get(connection, frame_id)
-    if found is None:
-        raise NotFoundError("there is no such frame", field="frame_id")
-    return found
-
-
-def live_frame(connection: sa.Connection, frame_id: str, at_ms: int) -> store.StoredFrame:
-    """The frame, where it may be shown at an instant; else why not."""
-    found = known_frame(connection, frame_id)
-    _check_not_withdrawn(found)
-    if not found.is_live(at_ms):
-        raise ConflictError(
-            f"the frame may be shown from {rfc3339(found.not_before_ms)}"
-            f" until {rfc3339(found.expires_at_ms)}",
-            code="frame_not_live",
-            field="frame_id",
-        )
-    return found
-
-
-def frame_documents(
-    hub: "Hub", connection: sa.Connection, found: list[store.StoredFrame]
-) -> list[FrameDocument]:
-    """Frames as documents, with those of their offers whose promotions are active."""
-    offered = store.offers_of(connection, [frame.frame_id for frame in found])
-    standing = offers.standing(
-        connection, {o.promotion_id for listed in offered.values() for o in listed}
-    )
-    frames_url = hub.base.home.frames_url
-    result = []
-    for frame in found:
-        shown = []
-        for offer in offered[frame.frame_id]:
-            if standing[offer.promotion_id].status == "active":
-                terms = hub.catalogue.promised(connection, offer.terms_digest)
-                shown.append(
-                    ShownOffer(
-                        offer_id=offer.offer_id,
-                        promotion_id=offer.promotion_id,
-                        terms_digest=offer.terms_digest,
-                        title=terms.title,
-                        sentence=sentence(terms),
-                    )
-                )
-        place = f"{frames_url}/frames/{frame_key(frame.frame_id)}{ENTRY_PATH}"
-        result.append(
-            FrameDocument(
-                frame_id=frame.frame_id,
-                merchant=frame.issuer,
-                sequence=frame.sequence,
-                status=frame.status,
-                not_before=rfc3339(frame.not_before_ms),
-                expires_at=rfc3339(frame.expires_at_ms),
-                entry_url=None if frames_url is None else place,
-                offers=tuple(shown),
-            )
-        )
-    return result
+ENDPOINTS = (put_frame, withdraw_frame)
 
 
 def _merchant(call: Call) -> str:
@@ -317,16 +168,6 @@ def _least_sequence(connection: sa.Connection, hub: "Hub", merchant: str) -> int
     return None if last is None else last + 1
 
 
-def _check_not_withdrawn(frame: store.StoredFrame) -> None:
-    if frame.status == "withdrawn":
-        raise ConflictError(
-            "the merchant has withdrawn this frame",
-            code="gone",
-            field="frame_id",
-            remedy="look for a newer frame of the merchant",
-        )
-
-
 def _check_sequence(frame: Frame, least: int | None) -> None:
     if least is not None and frame.manifest.seq < least:
         raise _sequence_too_low("manifest.seq", frame.manifest.seq, least)
@@ -342,9 +183,7 @@ def _sequence_too_low(field: str, sequence: int, least: int) -> InvalidInputErro
     )
 
 
-def _check_offers(
-    hub: "Hub", connection: sa.Connection, merchant: str, manifest: Manifest
-) -> None:
+def _check_offers(hub: "Hub", connection: sa.Connection, merchant: str, manifest: Manifest) -> None:
     ids = [offer.promotion_id for offer in manifest.offers]
     standing = offers.standing(connection, ids)
     accepted = offers.accepted_by(connection, merchant, ids)
@@ -383,16 +222,6 @@ def _check_offers(
             )
 
 
-def not_active(promotion: offers.Standing, field: str) -> ConflictError:
-    """A promotion that is paused or ended gives nothing out."""
-    return ConflictError(
-        f"{promotion.promotion_id} is {promotion.status}",
-        code="promotion_not_active",
-        field=field,
-        status_now=promotion.status,
-    )
-
-
 def _receipt(hub: "Hub", frame: store.StoredFrame) -> FrameReceipt:
     return FrameReceipt(
         frame_id=frame.frame_id,
@@ -400,15 +229,3 @@ def _receipt(hub: "Hub", frame: store.StoredFrame) -> FrameReceipt:
         status=frame.status,
         gallery_url=f"{hub.base.home.url}/gallery/{frame_key(frame.frame_id)}",
     )
-
-
-def _cursor(text: str | None) -> tuple[int, str] | None:
-    if text is None:
-        return None
-    number, _, key = text.partition(".")
-    if not number.isascii() or not number.isdigit() or int(number[:17]) > JSON_INTEGER_MAX:
-        raise InvalidInputError("before is not from a page of this list", field="before")
-    try:
-        return int(number[:17]), frame_id_of_key(key)
-    except InvalidInputError:
-        raise InvalidInputError("before is not from a page of this list", field="before") from None

@@ -32,6 +32,8 @@ from sconto.store.writer import Tx
 
 log = logging.getLogger("sconto.merchant")
 
+#: A hub that was asked for more is not asked again for this long.
+ASK_AGAIN_MS = 30_000
 #: How often overdue reservations are looked for.
 EXPIRY_PERIOD_S = 1.0
 
@@ -55,7 +57,7 @@ class Merchant:
         self.shelf = Shelf(self.base.store)
         self.shelf.load()
         #: Promotions that more allotment was asked for, and when (milliseconds).
-        self.asked_at_ms: dict[str, int] = {}
+        self._asked_at_ms: dict[str, int] = {}
 
     async def start(self) -> None:
         await self.base.start()
@@ -89,9 +91,17 @@ class Merchant:
     def peer_added(self, tx: Tx, peer: access.Peer) -> None:
         """A hub introduces itself by sending its promotions; nothing is needed here."""
 
+    def asked_lately(self, promotion_id: str, now_ms: int) -> bool:
+        """Whether the hub was asked for more of a promotion and may still answer."""
+        asked_at_ms = self._asked_at_ms.get(promotion_id)
+        return asked_at_ms is not None and asked_at_ms + ASK_AGAIN_MS > now_ms
+
+    def has_asked(self, promotion_id: str, now_ms: int) -> None:
+        self._asked_at_ms[promotion_id] = now_ms
+
     def has_more(self, promotion_id: str) -> None:
         """The hub answered: it may be asked again when this runs low too."""
-        self.asked_at_ms.pop(promotion_id, None)
+        self._asked_at_ms.pop(promotion_id, None)
 
     async def _expire(self) -> None:
         while True:

@@ -43,8 +43,6 @@ OrderIdText = Annotated[Identifier, Meta(max_length=100)]
 ClientText = Annotated[str, Meta(min_length=1, max_length=100)]
 RESERVATION_S = 900
 _BODY_BYTES_MAX = CART_BYTES_MAX + 400_000
-#: A hub that was asked for more is not asked again for this long.
-_ASK_AGAIN_MS = 30_000
 
 
 class EvaluationRequest(Document):
@@ -228,7 +226,43 @@ async def show_order(server: "Merchant", call: Call) -> OrderDocument:
         return _document(connection, find_order(connection, call.params["order_id"]))
 
 
-ENDPOINTS = (evaluate_cart, reserve, redeem, redeem_reserved, release, show_order)
+@endpoint(
+    "GET",
+    "/v1/orders",
+    scope="checkout",
+    summary="The newest orders, and how many there are",
+    returns=dict[str, Any],
+    query={"limit": "at most so many, 1 to 1000"},
+)
+async def list_orders(server: "Merchant", call: Call) -> dict[str, Any]:
+    with server.base.store.read() as connection:
+        found = orders.latest(connection, call.limit(20))
+        total = orders.count(connection)
+    return {
+        "orders": [
+            {
+                "order_id": one.order_id,
+                "state": one.state,
+                "at": rfc3339(one.at_ms),
+                "currency": one.currency,
+                "subtotal_minor": one.subtotal_minor,
+                "discount_minor": one.discount_minor,
+            }
+            for one in found
+        ],
+        "total": total,
+    }
+
+
+ENDPOINTS = (
+    evaluate_cart,
+    reserve,
+    redeem,
+    redeem_reserved,
+    release,
+    show_order,
+    list_orders,
+)
 
 
 async def expire_overdue(server: "Merchant") -> None:
@@ -372,6 +406,7 @@ def _keep(
         discount_minor=evaluation.discount_minor,
         cart=cart_bytes,
         evaluation=encode_evaluation(evaluation),
+        kept=None,
         receipt=receipt,
         at_ms=at_ms,
         expires_at_ms=tx.now_ms + request.ttl_s * MS_PER_SECOND if state == "reserved" else None,
@@ -440,9 +475,12 @@ def _use(
 
 def _ask_for_more(server: "Merchant", tx: Tx, hub: str, promotion_id: str, needed: Amounts) -> None:
     """Ask the hub for another allotment, unless it was asked a moment ago."""
-    if server.asked_at_ms.get(promotion_id, -_ASK_AGAIN_MS) + _ASK_AGAIN_MS > tx.now_ms:
+    asked = ("asked", promotion_id)
+    if asked in tx.seen or server.asked_lately(promotion_id, tx.now_ms):
         return
-    server.asked_at_ms[promotion_id] = tx.now_ms
+    tx.seen[asked] = True
+    now_ms = tx.now_ms
+    tx.after_commit(lambda: server.has_asked(promotion_id, now_ms))
     tx.send(
         hub,
         "sconto.allotment.requested.v1",

@@ -48,7 +48,7 @@ class Accepted(Document):
     returns=Accepted,
 )
 async def accept(server: "Merchant", call: Call) -> Accepted:
-    """The hub then grants an allotment; until it comes, their redemption is refused as exhausted."""
+    """The hub then grants an allotment; until it comes, redemptions are refused as exhausted."""
     request: Acceptance = call.document
     if server.base.directory.get(request.hub) is None:
         raise NotFoundError(f"{request.hub} is not a hub of this merchant", field="hub")

@@ -11,13 +11,14 @@ import msgspec
 from msgspec import Meta
 
 from sconto.base.clock import day_of
-from sconto.base.documents import Document
+from sconto.base.documents import Document, decode
 from sconto.base.errors import ConflictError, InvalidInputError
 from sconto.base.fields import Identifier
-from sconto.cart import Evaluation
+from sconto.cart import Evaluation, HeldToken, Holder
 from sconto.cart.model import LINE_QUANTITY_MAX, decode_cart
+from sconto.cart.returns import Kept, bring_back, keep_all
 from sconto.ledger import Amounts, Entry
-from sconto.redemption import given_back, redemption_id
+from sconto.redemption import redemption_id
 from sconto.servers.endpoint import Answer, Call, endpoint
 from sconto.servers.merchant.checkout import find_order, record
 from sconto.store import coupons, ledger, orders
@@ -54,13 +55,14 @@ class ReversedRedemption(Document):
 
 
 class ReversalDocument(Document):
-    """A reversal. What the shopper gets is the price of what came back less the discount on it."""
+    """A reversal, as the return policies in the terms have it (sconto.cart.returns)."""
 
     reversal_id: str
     order_id: str
-    price_minor: int
-    discount_reversed_minor: int
+    #: What the shopper gets back.
     refund_minor: int
+    #: What goes back to the promotions.
+    discount_reversed_minor: int
     redemptions: tuple[ReversedRedemption, ...]
     lines: tuple[ReturnedLine, ...]
 
@@ -99,8 +101,10 @@ async def reverse(server: "Merchant", call: Call) -> Any:
                 code="not_redeemed",
                 field="order_id",
             )
-        reply = msgspec.json.encode(_reverse(server, tx, order, request, at_ms))
+        document, kept = _reverse(server, tx, order, request, at_ms)
+        reply = msgspec.json.encode(document)
         orders.add_reversal(tx, order.order_id, request.reversal_id, body_hash, reply)
+        orders.keep_rest(tx, order.order_id, msgspec.json.encode(kept))
         return Answer(reply, 201)
 
     return await server.base.store.write(command)
@@ -111,71 +115,69 @@ ENDPOINTS = (reverse,)
 
 def _reverse(
     server: "Merchant", tx: Tx, order: Order, request: ReversalRequest, at_ms: int
-) -> ReversalDocument:
+) -> tuple[ReversalDocument, Kept]:
     cart = decode_cart(order.cart)
     evaluation = msgspec.json.decode(order.evaluation, type=Evaluation)
-    quantities = {line.id: line.quantity for line in cart.lines}
-    before = _returned_before(tx, order)
-    coming = _coming(quantities, before, request)
-    after = {line_id: before.get(line_id, 0) + coming.get(line_id, 0) for line_id in quantities}
-    allocations = {
-        redemption_id(server.base.home.url, order.order_id, one): one.allocations
-        for one in evaluation.applied
-    }
-    is_all_back = after == quantities
-    taken: list[tuple[Redemption, int, bool]] = []
-    for one in orders.redemptions_of(tx.connection, order.order_id):
-        if one.state == "redeemed":
-            parts = allocations[one.redemption_id]
-            amount = given_back(quantities, parts, after) - one.reversed_minor
-            is_complete = is_all_back or (
-                one.amount_minor > 0 and one.reversed_minor + amount == one.amount_minor
-            )
-            if amount or is_complete:
-                taken.append((one, amount, is_complete))
-    for one, amount, is_complete in taken:
-        _take_back(server, tx, one, amount, at_ms, is_complete=is_complete)
-    prices = {line.line_id: line.amount_minor for line in evaluation.lines}
-    price = sum(
-        prices[line_id] * after[line_id] // units
-        - prices[line_id] * before.get(line_id, 0) // units
-        for line_id, units in quantities.items()
+    kept = keep_all(cart, evaluation) if order.kept is None else decode(order.kept, Kept)
+    coming = _coming(kept, request)
+    used = {one.redemption_id: one for one in orders.redemptions_of(tx.connection, order.order_id)}
+    result = bring_back(
+        cart,
+        evaluation,
+        kept,
+        coming,
+        {
+            d: server.shelf.terms(tx.connection, d)
+            for d in {a.terms_digest for a in evaluation.applied}
+        },
+        holder=_holder(tx, order, list(used.values())),
+        at_ms=order.at_ms,
+        lanes=server.shelf.index.lanes,
     )
-    discount = sum(amount for _, amount, _ in taken)
-    return ReversalDocument(
-        reversal_id=request.reversal_id,
-        order_id=order.order_id,
-        price_minor=price,
-        discount_reversed_minor=discount,
-        refund_minor=price - discount,
-        redemptions=tuple(
+    taken = []
+    for reversal in result.reversals:
+        applied = evaluation.applied[reversal.applied]
+        one = used[redemption_id(server.base.home.url, order.order_id, applied)]
+        _take_back(server, tx, one, reversal.amount_minor, at_ms, is_complete=reversal.is_whole)
+        taken.append(
             ReversedRedemption(
                 redemption_id=one.redemption_id,
                 promotion_id=one.promotion_id,
-                amount_minor=amount,
-                is_complete=is_complete,
+                amount_minor=reversal.amount_minor,
+                is_complete=reversal.is_whole,
             )
-            for one, amount, is_complete in taken
-        ),
+        )
+    document = ReversalDocument(
+        reversal_id=request.reversal_id,
+        order_id=order.order_id,
+        refund_minor=result.refund_minor,
+        discount_reversed_minor=sum(one.amount_minor for one in taken),
+        redemptions=tuple(taken),
         lines=tuple(ReturnedLine(line_id=k, quantity=v) for k, v in sorted(coming.items())),
     )
+    return document, result.kept
 
 
-def _returned_before(tx: Tx, order: Order) -> dict[str, int]:
-    returned: dict[str, int] = {}
-    for reply in orders.replies_of_reversals(tx.connection, order.order_id):
-        for line in msgspec.json.decode(reply, type=ReversalDocument).lines:
-            returned[line.line_id] = returned.get(line.line_id, 0) + line.quantity
-    return returned
+def _holder(tx: Tx, order: Order, used: list[Redemption]) -> Holder:
+    """Who bought, with the tokens that were used, to evaluate again as it was then."""
+    tokens = []
+    for one in used:
+        coupon = coupons.get(tx.connection, one.token_id) if one.token_id else None
+        if coupon is not None:
+            tokens.append(
+                HeldToken(
+                    token_id=coupon.token_id,
+                    terms_digest=coupon.terms_digest,
+                    clipped_at_ms=coupon.clipped_at_ms,
+                )
+            )
+    return Holder(client=order.client_ref, proven=True, tokens=tuple(tokens))
 
 
-def _coming(
-    quantities: dict[str, int], before: dict[str, int], request: ReversalRequest
-) -> dict[str, int]:
+def _coming(kept: Kept, request: ReversalRequest) -> dict[str, int]:
     """Units that come back now, by line; all that are left where the request names none."""
-    left = {line_id: units - before.get(line_id, 0) for line_id, units in quantities.items()}
     if not request.lines:
-        coming = {line_id: units for line_id, units in left.items() if units}
+        coming = {line_id: units for line_id, units in kept.quantities.items() if units}
         if not coming:
             raise ConflictError(
                 "nothing of this order is left to come back",
@@ -185,16 +187,16 @@ def _coming(
         return coming
     coming = {}
     for i, line in enumerate(request.lines):
-        if line.line_id not in left or line.line_id in coming:
+        if line.line_id not in kept.quantities or line.line_id in coming:
             raise InvalidInputError(
                 "the order has no such line, or it stands twice", field=f"lines[{i}].line_id"
             )
-        if line.quantity > left[line.line_id]:
+        if line.quantity > kept.quantities[line.line_id]:
             raise ConflictError(
-                f"only {left[line.line_id]} units of the line are left",
+                f"only {kept.quantities[line.line_id]} units of the line are left",
                 code="too_many_returned",
                 field=f"lines[{i}].quantity",
-                left=left[line.line_id],
+                left=kept.quantities[line.line_id],
             )
         coming[line.line_id] = line.quantity
     return coming

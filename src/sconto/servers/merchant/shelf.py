@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from sconto.base.errors import InvariantError
 from sconto.cart import PromotionIndex
 from sconto.store import promotions
 from sconto.store.writer import Store
@@ -62,6 +63,13 @@ class Shelf:
     def get(self, terms_digest: str) -> Held | None:
         """The terms behind a digest, whether in force or not."""
         return self._held.get(terms_digest)
+
+    def terms(self, connection: sa.Connection, terms_digest: str) -> Terms:
+        """Terms that were redeemed here, in force or not."""
+        held = self.find(connection, terms_digest)
+        if held is None:
+            raise InvariantError("terms that were redeemed are kept")
+        return held.terms
 
     def find(self, connection: sa.Connection, terms_digest: str) -> Held | None:
         """Like `get`, also for terms that the transaction at hand has only just stored."""

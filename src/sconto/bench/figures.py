@@ -1,0 +1,67 @@
+"""A figure of a benchmark, and the line that it is printed as."""
+
+import sys
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+
+class Figure(msgspec.Struct, kw_only=True):
+    """One line of the output.
+
+    `target` is about `ratio` where there is one, about `value` otherwise; None: there is none.
+    """
+
+    bench: str
+    value: float
+    unit: str
+    target: float | None = None
+    holds: bool | None = None
+    ratio: float | msgspec.UnsetType = msgspec.UNSET
+    #: Which bench of the same run `ratio` is of.
+    ratio_to: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How long to measure."""
+
+    #: Of one measurement.
+    seconds: float = 5.0
+    #: How often each is repeated, alternating with what it is compared with.
+    rounds: int = 3
+    connections: int = 48
+
+
+Benchmark = Callable[[Options], Iterator[Figure]]
+
+
+def at_least(
+    bench: str, value: float, unit: str, *, ratio: float, ratio_to: str, target: float | None
+) -> Figure:
+    """A figure that is a ratio to another, which shall be `target` or more."""
+    holds = None if target is None else ratio >= target
+    return Figure(
+        bench=bench,
+        value=round(value, 1),
+        unit=unit,
+        target=target,
+        holds=holds,
+        ratio=round(ratio, 3),
+        ratio_to=ratio_to,
+    )
+
+
+def at_most(bench: str, value: float, unit: str, *, target: float | None) -> Figure:
+    """A figure that shall be `target` or less."""
+    holds = None if target is None else value <= target
+    return Figure(bench=bench, value=round(value, 2), unit=unit, target=target, holds=holds)
+
+
+def line(figure: Figure) -> str:
+    """The figure as one line of JSON."""
+    return msgspec.json.encode(figure).decode()
+
+
+def say(text: str) -> None:
+    """Progress, for whoever waits: to standard error, so that the figures stay alone."""
+    print(text, file=sys.stderr, flush=True)

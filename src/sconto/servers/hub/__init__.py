@@ -1,0 +1,91 @@
+"""The hub: brands' promotions and merchants' frames go in, tokens go out, reports come back.
+
+In: terms from brands, signed frames and reports from merchants, clips from wallets. Out: tokens for
+wallets, coupon information and parts of budgets for merchants. It never sees a cart. Read
+`clips.py` and `openid4vci.py` first: how an offer becomes a token.
+
+    catalogue.py    terms in memory, merchants told of changes  -> sconto.terms, store.promotions
+    frames.py       PUT /v1/frames/{key}, withdrawals           -> sconto.frames, store.frames
+    gallery.py      GET /v1/frames, /frames/{key}/{path}        -> sconto.frames, store.frames
+    clips.py        POST /v1/impressions, /v1/clips             -> store.offers, store.tokens
+    openid4vci.py   /openid4vci/*, its metadata                 -> sconto.tokens
+    codes.py        codes, offer addresses and access tokens: derived, not stored
+    status.py       revocation, GET /v1/status-lists/{shard}    -> sconto.tokens
+    allotments.py   events: taking part, grants, closures       -> sconto.ledger, store.ledger
+    reports.py      events: what happened at checkouts          -> store.reports
+
+Brands' own endpoints are in `servers/promotions.py`, the operator's in `servers/admin.py`.
+"""
+
+import secrets
+from collections.abc import Callable
+
+from sconto.ledger import Amounts
+from sconto.servers import admin, promotions
+from sconto.servers.app import Base, wall_clock_ms
+from sconto.servers.config import Home
+from sconto.servers.hub import (
+    allotments,
+    catalogue,
+    clips,
+    frames,
+    gallery,
+    openid4vci,
+    reports,
+    status,
+)
+from sconto.servers.hub.catalogue import Catalogue
+from sconto.store import access
+from sconto.store import promotions as promotion_store
+from sconto.store.writer import Tx
+
+__all__ = ["Hub"]
+
+
+class Hub:
+    """One hub server. `random` gives so many random bytes; the simulation's are seeded."""
+
+    endpoints = (
+        *admin.ENDPOINTS,
+        *promotions.ENDPOINTS,
+        *frames.ENDPOINTS,
+        *gallery.ENDPOINTS,
+        *clips.ENDPOINTS,
+        *openid4vci.ENDPOINTS,
+        *status.ENDPOINTS,
+    )
+    event_handlers = {**allotments.EVENT_HANDLERS, **reports.EVENT_HANDLERS}  # noqa: RUF012
+
+    def __init__(
+        self,
+        home: Home,
+        clock: Callable[[], int] = wall_clock_ms,
+        random: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self.base = Base(home, clock)
+        self.random = random
+        self.catalogue = Catalogue()
+        #: Signed status lists by number, with the second that they were signed in.
+        self.status_lists: dict[int, tuple[int, str]] = {}
+
+    async def start(self) -> None:
+        await self.base.start()
+
+    async def stop(self) -> None:
+        await self.base.stop()
+
+    def forget_status_list(self, shard: int) -> None:
+        """A token of this list ended: the next caller gets a new one."""
+        self.status_lists.pop(shard, None)
+
+    def promotion_changed(self, tx: Tx, promotion: promotion_store.Promotion) -> None:
+        """Merchants hear of it in the transaction that made it so."""
+        catalogue.promotion_changed(tx, promotion)
+
+    def promotion_opened(self, tx: Tx, promotion_id: str, added: Amounts) -> None:
+        """A budget is there, or has grown by `added`."""
+        allotments.promotion_opened(self, tx, promotion_id)
+
+    def peer_added(self, tx: Tx, peer: access.Peer) -> None:
+        """A new merchant hears of what there is."""
+        catalogue.peer_added(tx, peer)
