@@ -7,7 +7,8 @@ for want of it. Never: a database, a clock. `servers/merchant` stores what is de
 1. The engine says what applies (`sconto.cart`); it knows no stock.
 2. What applies must be covered: one use and its whole amount from one open allotment. A promotion
    that is not covered is taken out and the cart is evaluated again, so that another may take its
-   place and no cent is promised that cannot be given.
+   place and no cent is promised that cannot be given. Of several tokens of one promotion only those
+   that are not covered are taken out.
 """
 
 import hashlib
@@ -97,10 +98,11 @@ def decide(
     """
     uncovered: list[Uncovered] = []
     excluded: set[str] = set()
+    lacking: set[str] = set()
     parts: dict[str, Sequence[Part]] = {}
     while True:
         view: Source = Without(promotions, excluded) if excluded else promotions
-        evaluation = evaluate(cart, view, holder, at_ms=at_ms)
+        evaluation = evaluate(cart, view, _without(holder, lacking), at_ms=at_ms)
         unknown = {a.promotion_id for a in evaluation.applied} - parts.keys()
         if unknown:
             parts.update(dict.fromkeys(unknown, ()) | dict(available(unknown)))
@@ -109,7 +111,20 @@ def decide(
             evaluation = _with_refusals(evaluation, uncovered)
             return Decision(evaluation, tuple(spends), tuple(uncovered))
         uncovered += missing
-        excluded |= {one.applied.promotion_id for one in missing}
+        covered = {one.applied.promotion_id for one in spends}
+        for one in missing:
+            if one.applied.token_id is not None and one.applied.promotion_id in covered:
+                lacking.add(one.applied.token_id)
+            else:
+                excluded.add(one.applied.promotion_id)
+
+
+def _without(holder: Holder, token_ids: Collection[str]) -> Holder:
+    """The holder without some tokens: those that a ledger cannot cover beside the others."""
+    if not token_ids:
+        return holder
+    kept = tuple(token for token in holder.tokens if token.token_id not in token_ids)
+    return msgspec.structs.replace(holder, tokens=kept)
 
 
 def _with_refusals(evaluation: Evaluation, uncovered: Sequence[Uncovered]) -> Evaluation:

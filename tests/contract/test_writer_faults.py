@@ -323,7 +323,7 @@ real = engine.dialect.do_commit
 
 def lose(connection):
     real(connection)
-    connection.close()
+    connection.driver_connection.close()
     engine.dialect.connect = gone
     gone()
 

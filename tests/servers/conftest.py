@@ -244,7 +244,7 @@ class Served:
             assert journal.first_broken(connection) is None
             recount = journal.recount(connection)
             kept = dict(journal.cells(connection))
-            assert kept == {cell: counts for cell, counts in recount.cells.items()}
+            assert kept == recount.cells
             reasons: dict[str, int] = {}
             for (_, reason), number in recount.refusals.items():
                 reasons[reason] = reasons.get(reason, 0) + number
@@ -371,7 +371,7 @@ class Hub:
             "uses": uses,
             "amount_minor": amount_minor,
             "incarnation": shop.server.base.home.incarnation,
-            "epoch": 1,
+            "epoch": "incarnation",
         }
         return self.event("sconto.allotment.granted.v1", {**data, **changed})
 
@@ -387,7 +387,9 @@ class Hub:
 
     # --- tokens ---------------------------------------------------------------------------
 
-    def issue(self, shop: Served, terms: dict[str, Any], holder: "Holder", **changed: Any) -> "Token":
+    def issue(
+        self, shop: Served, terms: dict[str, Any], holder: "Holder", **changed: Any
+    ) -> "Token":
         """A token for this shop and holder; `changed` are other claims."""
         now_s = int(time.time())
         values: dict[str, Any] = {

@@ -5,6 +5,7 @@ and, where a name is unknown or a choice is not offered, says which one was prob
 """
 
 import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, TypeVar, dataclass_transform
@@ -12,7 +13,7 @@ from typing import Any, TypeVar, dataclass_transform
 import msgspec
 from msgspec import inspect
 
-from sconto.base.canonical import parse_json
+from sconto.base.canonical import JSON_DEPTH_MAX, JSON_VALUES_MAX, parse_json
 from sconto.base.errors import InvalidInputError
 
 T = TypeVar("T")
@@ -35,7 +36,98 @@ def decode(
     body: bytes, kind: type[T], *, max_bytes: int = DOCUMENT_BYTES_MAX, what: str = "body"
 ) -> T:
     """The document in `body`; InvalidInputError for everything that is not exactly one."""
+    if len(body) <= max_bytes:
+        found = decode_quickly(body, kind)
+        if found is not None:
+            return found
     return from_builtins(parse_json(body, max_bytes=max_bytes, what=what), kind, what=what)
+
+
+def decode_quickly(body: bytes, kind: type[T]) -> T | None:
+    """What `decode` gives, in half the time; None: not found out here, ask the strict parser.
+
+    1. The body, read and written again, is the same but for white space: so no key stands twice,
+       and every text and number is spelt in the usual way, without a NUL or lone surrogate.
+    2. No number has 16 digits, none is a float: all are within 2^53.
+    3. No document of this kind is deeper than `JSON_DEPTH_MAX`.
+    """
+    decoder = _quick_decoder(kind)
+    if (
+        decoder is None
+        or b"\\u" in body
+        or _SIXTEEN_DIGITS in body.translate(_DIGITS_AS_ZERO)
+        or body.count(b",") > JSON_VALUES_MAX
+    ):
+        return None
+    try:
+        again = _ENCODER.encode(_ANY_DECODER.decode(body))
+        if again != body and again.translate(None, _SPACES) != body.translate(None, _SPACES):
+            return None
+        found: T = decoder.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return found
+
+
+def _no_float(text: str) -> Any:
+    raise ValueError(text)
+
+
+_ANY_DECODER = msgspec.json.Decoder(float_hook=_no_float)
+_ENCODER = msgspec.json.Encoder()
+_SPACES = b" \t\r\n"
+_DIGITS_AS_ZERO = bytes(ord("0") if chr(byte).isdecimal() else byte for byte in range(256))
+_SIXTEEN_DIGITS = b"0" * 16
+
+
+@cache
+def _quick_decoder(kind: Any) -> "msgspec.json.Decoder[Any] | None":
+    """A decoder of a kind that can be read quickly: of bounded depth, without floats or `Any`."""
+    depth = _depth(_type_info(kind), ())
+    return None if depth is None or depth > JSON_DEPTH_MAX else msgspec.json.Decoder(kind)
+
+
+#: Kinds of scalars that JSON and `convert` read alike.
+_SCALARS = (
+    inspect.IntType,
+    inspect.StrType,
+    inspect.BoolType,
+    inspect.NoneType,
+    inspect.LiteralType,
+    inspect.EnumType,
+    inspect.DateTimeType,
+)
+
+
+def _depth(found: inspect.Type, outer: tuple[Any, ...]) -> int | None:
+    """How many arrays and objects of this type stand in each other at most; None: not known."""
+    inner: Sequence[inspect.Type]
+    if isinstance(found, _SCALARS):
+        return 0
+    if isinstance(found, inspect.Metadata):
+        return _depth(found.type, outer)
+    if isinstance(found, inspect.UnionType):
+        depths = [_depth(one, outer) for one in found.types]
+        return None if None in depths else max(depth or 0 for depth in depths)
+    if isinstance(found, inspect.StructType) and found.cls not in outer:
+        outer = (*outer, found.cls)
+        inner = [one.type for one in found.fields]
+    elif isinstance(found, inspect.CollectionType):
+        inner = [found.item_type]
+    elif isinstance(found, inspect.TupleType):
+        inner = found.item_types
+    elif isinstance(found, inspect.DictType) and isinstance(
+        _without_metadata(found.key_type), inspect.StrType
+    ):
+        inner = [found.value_type]
+    else:
+        return None
+    depths = [_depth(one, outer) for one in inner]
+    return None if None in depths else 1 + max((depth or 0 for depth in depths), default=0)
+
+
+def _without_metadata(found: inspect.Type) -> inspect.Type:
+    return found.type if isinstance(found, inspect.Metadata) else found
 
 
 def from_builtins(value: Any, kind: type[T], *, what: str = "body", field: str = "") -> T:

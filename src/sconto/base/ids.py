@@ -36,7 +36,15 @@ def handle_of(token_id: str) -> str:
     >>> handle_of("01HZX")
     'R1DQ-6ANW-WV3Q-RBS3'
     """
-    value = int.from_bytes(hashlib.sha256(token_id.encode()).digest()[:10], "big") >> 5
+    return handle_from(int.from_bytes(hashlib.sha256(token_id.encode()).digest()[:10], "big") >> 5)
+
+
+def handle_from(value: int) -> str:
+    """A number of 75 bits in the form of a handle, with its check symbol.
+
+    >>> handle_from(0), handle_from(2**75 - 1)
+    ('0000-0000-0000-0000', 'ZZZZ-ZZZZ-ZZZZ-ZZZ7')
+    """
     symbols = _base32(value, 15) + _CHECK[value % 37]
     return "-".join(symbols[i : i + 4] for i in range(0, 16, 4))
 

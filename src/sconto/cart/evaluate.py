@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from sconto.base.errors import invariant
 from sconto.cart import explain
 from sconto.cart.basket import Basket
-from sconto.cart.combine import Application, Blocked, Outcome, combine
+from sconto.cart.combine import combine
 from sconto.cart.evaluation import (
     Evaluation,
     LineTotal,
@@ -23,6 +23,7 @@ from sconto.cart.evaluation import (
 from sconto.cart.index import PromotionIndex, Promotions, Source, Without
 from sconto.cart.model import STRANGER, Cart, Holder
 from sconto.cart.promotion import Compiled, Promotion
+from sconto.cart.turns import Application, Blocked, Outcome
 from sconto.terms.codes import normalise_code
 from sconto.terms.model import TokenAccess, UniqueCodes
 

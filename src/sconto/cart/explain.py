@@ -10,7 +10,6 @@ from typing import Literal
 from sconto.base.errors import invariant
 from sconto.cart.allocate import share_funding
 from sconto.cart.basket import Basket, State
-from sconto.cart.combine import Application, Blocked, Taken
 from sconto.cart.evaluation import (
     Allocation,
     Applied,
@@ -19,6 +18,7 @@ from sconto.cart.evaluation import (
     Refusal,
     Unmet,
 )
+from sconto.cart.turns import Application, Blocked, Taken
 
 _PRECEDENCE = {code: number for number, code in enumerate(ReasonCode)}
 

@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from sconto.base.errors import WireError
 from sconto.client import ProblemError
@@ -20,7 +20,6 @@ from sconto.demo.journey import CURRENCY, Journey, JourneyBasket
 from sconto.demo.network import Network
 from sconto.demo.publish import FrameIds, account
 
-T = TypeVar("T")
 #: How long a server may be away before the replay gives up.
 AWAY_S = 180.0
 RETRY_STATUS = {429, 502, 503, 504, 507}
@@ -58,7 +57,7 @@ class Replay:
         """Clip an offer for a basket, and wait until its merchant knows of it."""
         merchant = self.network.merchant_clients[basket.merchant]
         holder = account(basket.household_id)
-        token = await self.again(
+        token: dict[str, Any] = await self.again(
             lambda: self.network.wallet_client.clip(
                 clip_id=f"{basket.basket_id}-{key}-{number}",
                 account_id=holder,
@@ -85,7 +84,7 @@ class Replay:
                 token_id=token_id, client=holder, nonce=nonce, account_id=holder
             )
 
-        linked = await self.again(prove)
+        linked: dict[str, Any] = await self.again(prove)
         self.linked.add((basket.merchant, holder))
         return linked
 
@@ -93,7 +92,7 @@ class Replay:
         """Redeem what the basket gets, at the instant that it was bought."""
         merchant = self.network.merchant_clients[basket.merchant]
         cart = self.cart(basket)
-        order = await self.again(
+        order: dict[str, Any] = await self.again(
             lambda: merchant.redeem(
                 order_id=basket.basket_id,
                 cart=cart,
@@ -120,7 +119,7 @@ class Replay:
             lines.append(one)
         return {"currency": CURRENCY, "lines": lines, "store": basket.store_id}
 
-    async def again(self, act: Callable[[], Awaitable[T]]) -> T:
+    async def again(self, act: Callable[[], Awaitable[Any]]) -> Any:
         """Do something, and again while a server is away."""
         deadline = time.monotonic() + AWAY_S
         pause_s = 0.05

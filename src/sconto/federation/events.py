@@ -22,7 +22,8 @@ from sconto.base.errors import InvalidInputError
 from sconto.base.fields import Identifier, ServerUrl
 
 EVENTS_TYPE = "application/cloudevents-batch+json"
-BATCH_BYTES_MAX = 2**20
+#: Room for one event with the largest terms, 1 MiB, and for many small ones.
+BATCH_BYTES_MAX = 2**22
 BATCH_EVENTS_MAX = 1000
 _DIGITS = 20
 
@@ -63,7 +64,7 @@ def encode_batch(events: list[Event]) -> bytes:
 
 
 def decode_batch(body: bytes) -> tuple[Event, ...]:
-    """The events of a batch of at most 1 MiB and 1,000 events: of one source, without a gap."""
+    """The events of a batch of at most 4 MiB and 1,000 events: of one source, without a gap."""
     value = parse_json(body, max_bytes=BATCH_BYTES_MAX, what="events")
     if not isinstance(value, list) or len(value) > BATCH_EVENTS_MAX:
         raise _invalid(f"a batch is a list of at most {BATCH_EVENTS_MAX} events", None, "malformed")

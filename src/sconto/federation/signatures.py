@@ -62,7 +62,8 @@ _BASE_URL = re.compile(r"https?://[a-z0-9._\[\]:-]+(/[A-Za-z0-9._~/-]+)?")
 _PLAIN_FIELD = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _PLAIN_AGENT = re.compile(r'profile="(https?://[!#-\[\]-~]+)"')
 _PLAIN_INPUT = re.compile(
-    r'sig1=(\(("[a-z@-]+"(?: "[a-z@-]+")*)\);created=([1-9][0-9]{0,11});keyid="([A-Za-z0-9_-]+)")'
+    r'sig1=(\(("[a-z@-]+"(?: "[a-z@-]+")*)\);created=([1-9][0-9]{0,11});keyid="([A-Za-z0-9_-]+)"'
+    r'(?:;nonce="[A-Za-z0-9_-]{1,64}")?)'
 )
 _PLAIN_SIGNATURE = re.compile(r"sig1=:([A-Za-z0-9+/]{86}==):")
 
@@ -96,12 +97,15 @@ def sign_request(
     profile_url: str,
     created_s: int,
     idempotency_key: str | None = None,
+    nonce: str | None = None,
 ) -> dict[str, str]:
     """The headers to send: the given ones and those that sign them.
 
     `url` is absolute, percent-encoded as it goes over the wire, without a fragment. A body needs a
     `Content-Type`, an unsafe method an idempotency key (at least 128 random bits, or a name that
-    says what is done). Raises InvalidInputError for a request that no peer would accept.
+    says what is done). `nonce` (at most 64 symbols of base64url) makes the signature one of a kind:
+    without it the same request twice in one second is signed alike and taken for a replay. Raises
+    InvalidInputError for a request that no peer would accept.
     """
     scheme, _, rest = url.partition("://")
     host, slash, target = rest.partition("/")
@@ -114,6 +118,8 @@ def sign_request(
     components = _components(method, has_query="?" in url, has_body=bool(body))
     covered = " ".join(f'"{name}"' for name in components)
     params = f'({covered});created={created_s};keyid="{key.kid}"'
+    if nonce is not None:
+        params += f';nonce="{nonce}"'
     request = _Request(method, f"{scheme}://{host}", slash + target or "/", _fields(signed))
     base = _plain_base(request, components, params)
     if base is None:

@@ -1,18 +1,19 @@
 """Endpoints that every server has for its operator: tenants, API keys, peers, the exchange."""
 
 import secrets
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+import sqlalchemy as sa
 from msgspec import Meta
 
 from sconto.base.documents import Document
-from sconto.base.errors import InvalidInputError, NotFoundError, PeerError
-
+from sconto.base.errors import ConflictError, InvalidInputError, NotFoundError, PeerError
 from sconto.servers.app import Server
 from sconto.servers.config import check_url
 from sconto.servers.endpoint import Call, endpoint
 from sconto.servers.principal import SCOPES, make_api_key
 from sconto.store import access, exchange
+from sconto.store.schema import tenants
 from sconto.store.writer import Tx
 
 TenantIdText = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$(?!\n)")]
@@ -29,7 +30,7 @@ class NewTenant(Document):
     """Somebody who has things of their own on this server."""
 
     tenant_id: TenantIdText
-    kind: Annotated[str, Meta(pattern="^(operator|brand|merchant|wallet|account)$")]
+    kind: Literal["operator", "brand", "merchant", "wallet", "account"]
     name: Label
 
 
@@ -52,7 +53,7 @@ class NewPeer(Document):
     """Another server to trust, and what it may do here."""
 
     url: Annotated[str, Meta(max_length=300)]
-    kind: Annotated[str, Meta(pattern="^(hub|merchant|wallet)$")]
+    kind: Literal["hub", "merchant", "wallet"]
     tenant_id: TenantIdText
     name: Label = "peer"
     scopes: tuple[str, ...] | None = None
@@ -97,7 +98,16 @@ async def add_tenant(server: Server, call: Call) -> NewTenant:
     new: NewTenant = call.document
 
     def command(tx: Tx) -> NewTenant:
-        access.add_tenant(tx, new.tenant_id, new.kind, new.name)
+        if not access.add_tenant(tx, new.tenant_id, new.kind, new.name):
+            name = tx.connection.execute(
+                sa.select(tenants.c.name).where(tenants.c.tenant_id == new.tenant_id)
+            ).scalar_one()
+            if name != new.name:
+                raise ConflictError(
+                    f"{new.tenant_id} has the name {name!r}",
+                    code="exists_with_different_name",
+                    field="name",
+                )
         return new
 
     made: NewTenant = await server.base.store.write(call.once(command))

@@ -53,8 +53,13 @@ class Home:
 
 def check_url(url: str, field: str = "url") -> str:
     """A public base URL: https, or http on this machine; no path, query, user or trailing slash."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    is_text = url.isascii() and url.isprintable() and " " not in url
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket without its twin, a port that is no number
+        raise InvalidInputError(f"{url!r} is not an http(s) URL", field=field) from None
+    if not is_text or not is_url:
         raise InvalidInputError(f"{url!r} is not an http(s) URL", field=field)
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
         raise InvalidInputError(
@@ -66,7 +71,7 @@ def check_url(url: str, field: str = "url") -> str:
         raise InvalidInputError(
             f"{url} must be scheme, host and port only", field=field, remedy="leave the rest out"
         )
-    return f"{parts.scheme}://{parts.netloc}"
+    return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
 def create_home(

@@ -299,9 +299,13 @@ async def problem_answer(
     """An error as a problem document, or as a page where people look at it."""
     if endpoint.write_error is not None:
         return endpoint.write_error(error)
-    document = problems.problem(
-        error, is_document=endpoint.is_about_document and call is not None and call.is_read
+    is_document = (
+        endpoint.is_about_document
+        and call is not None
+        and bool(call.document)
+        and isinstance(error, InvalidInputError)
     )
+    document = problems.problem(error, is_document=is_document)
     if endpoint.is_page and call is not None:
         page: Answer = server.base.pages.error(call, document)
         return page

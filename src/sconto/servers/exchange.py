@@ -115,7 +115,7 @@ class Deliverer:
         events: list[bytes] = []
         for _, event in rows:
             size += len(event) + 1
-            if size > BATCH_BYTES_MAX:
+            if events and size > BATCH_BYTES_MAX:
                 break
             events.append(event)
         answer = await self._client.call(
@@ -172,8 +172,9 @@ async def _apply_once(server: Any, source: str, event: Event) -> None:
         if event.sequence != exchange.received(tx.connection, source) + 1:
             return  # known already, or after a gap: the answer says where to go on
         handle = handlers.get(event.type)
+        is_new = exchange.receive(tx.connection, source, event.id, event.sequence, tx.now_ms)
         try:
-            if exchange.is_known(tx.connection, source, event.id):
+            if not is_new:
                 raise PeerError("an event with this id was received before", code="duplicate")
             if handle is None:
                 raise PeerError(f"no handler for {event.type}", code="event_type_unknown")
@@ -182,7 +183,6 @@ async def _apply_once(server: Any, source: str, event: Event) -> None:
             if tx.is_dirty:
                 raise
             _park(tx, f"{error.code}: {error}")
-        exchange.receive(tx.connection, source, event.id, event.sequence, tx.now_ms)
 
     def park(tx: Tx) -> None:
         if event.sequence == exchange.received(tx.connection, source) + 1:

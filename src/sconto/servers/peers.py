@@ -190,6 +190,7 @@ class PeerClient:
             profile_url=self._home.profile_url,
             created_s=self._wall_clock() // 1000,
             idempotency_key=idempotency_key,
+            nonce=secrets.token_urlsafe(12),
         )
         try:
             answer = await self._http.request(method, url + path, content=body, headers=signed)

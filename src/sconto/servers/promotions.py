@@ -6,6 +6,7 @@ tells the server inside the transaction, `server.promotion_opened(tx, promotion_
 is a new budget.
 """
 
+import re
 from typing import Annotated, Any
 from urllib.parse import unquote
 
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 from msgspec import Meta
 
 from sconto.base.documents import Document
-from sconto.base.errors import ConflictError, InvalidInputError, NotFoundError
+from sconto.base.errors import ConflictError, InvalidInputError, NotFoundError, invariant
 from sconto.base.fields import Identifier
 from sconto.base.keys import sign_detached
 from sconto.ledger import UNLIMITED, Amounts, Budget
@@ -175,7 +176,7 @@ async def add_version(server: Any, call: Call) -> PromotionDocument:
     version = _signed(server, terms)
 
     def command(tx: Tx) -> PromotionDocument:
-        known = _own(call, tx.connection)
+        known = _promised_here(call, tx.connection)
         if known.terms_digest == version.terms_digest:
             return _document(tx.connection, known)
         if version.version != known.version + 1:
@@ -230,7 +231,7 @@ async def act_on_promotion(server: Any, call: Call) -> PromotionDocument:
     sources, target = _ACTS[act]
 
     def command(tx: Tx) -> PromotionDocument:
-        known = _own(call, tx.connection)
+        known = _promised_here(call, tx.connection)
         if known.status == target:
             return _document(tx.connection, known)
         if known.status not in sources:
@@ -259,9 +260,11 @@ async def act_on_promotion(server: Any, call: Call) -> PromotionDocument:
 async def top_up(server: Any, call: Call) -> PromotionDocument:
     """Once per `top_up_id`; the same id with other amounts is a conflict."""
     added: TopUp = call.document
+    if not added.uses and not added.amount_minor:
+        raise InvalidInputError("say how much to add: uses or amount_minor", field="uses")
 
     def command(tx: Tx) -> PromotionDocument:
-        known = _own(call, tx.connection)
+        known = _promised_here(call, tx.connection)
         reference = f"top-up:{added.top_up_id}"
         before = tx.read(
             sa.select(transfers.c.uses, transfers.c.minor).where(
@@ -279,12 +282,17 @@ async def top_up(server: Any, call: Call) -> PromotionDocument:
                 )
             return _document(tx.connection, known)
         budget = ledger.budget_of(tx.connection, known.promotion_id)
+        invariant(budget is not None, "a promotion has a budget where it is promised")
         if budget is None:
-            raise ConflictError("the promotion's budget is at its hub", field="promotion_id")
+            return _document(tx.connection, known)
         for name, part, cap in zip(("uses", "amount_minor"), amounts, budget.cap, strict=True):
             if part and cap >= UNLIMITED:
                 raise ConflictError(
                     f"the terms do not limit {name}", code="not_limited", field=name
+                )
+            if part + cap >= UNLIMITED and part:
+                raise ConflictError(
+                    f"a budget is below {UNLIMITED}", code="too_much", field=name, cap=cap
                 )
         ledger.top_up(tx, known.promotion_id, amounts, reference)
         server.promotion_opened(tx, known.promotion_id, amounts)
@@ -364,6 +372,10 @@ async def show_terms(server: Any, call: Call) -> dict[str, Any]:
 
 
 _DIMENSIONS = {"promotion": "promotion_id", "merchant": "merchant", "day": "day"}
+STATISTICS_QUERY = {
+    "promotion_id": "of this promotion only",
+    "by": "rows by promotion, merchant, day, or several joined by commas; promotion if absent",
+}
 
 
 @endpoint(
@@ -372,10 +384,7 @@ _DIMENSIONS = {"promotion": "promotion_id", "merchant": "merchant", "day": "day"
     scope="promotions:read",
     summary="Counts of the caller's promotions, folded from the journal",
     returns=StatisticsDocument,
-    query={
-        "promotion_id": "of this promotion only",
-        "by": "rows by promotion, merchant, day, or several joined by commas; promotion if absent",
-    },
+    query=STATISTICS_QUERY,
     example=StatisticsDocument(
         rows=({"promotion_id": "oaty-10", **Counters(1, 1, 1, 1, 1, 0, 105, 0)._asdict()},),
         totals=Counters(1, 1, 1, 1, 1, 0, 105, 0)._asdict(),
@@ -383,6 +392,18 @@ _DIMENSIONS = {"promotion": "promotion_id", "merchant": "merchant", "day": "day"
     ),
 )
 async def show_statistics(server: Any, call: Call) -> StatisticsDocument:
+    with server.base.store.read() as connection:
+        only = _statistics_scope(call, connection)
+        return statistics_of(connection, call, only, _merchants_of(call, connection))
+
+
+def statistics_of(
+    connection: sa.Connection, call: Call, only: list[str] | None, merchants: list[str] | None
+) -> StatisticsDocument:
+    """Counts of promotions (None: all) at merchants (None: all), by what the caller asks for.
+
+    Raises InvalidInputError for an unknown `by`.
+    """
     names = [part for part in call.query.get("by", "promotion").split(",") if part]
     for name in names:
         if name not in _DIMENSIONS:
@@ -391,11 +412,8 @@ async def show_statistics(server: Any, call: Call) -> StatisticsDocument:
                 field="by",
                 remedy=f"use {', '.join(_DIMENSIONS)}",
             )
-    with server.base.store.read() as connection:
-        only = _statistics_scope(call, connection)
-        merchant = call.principal.peer_url if call.principal.tenant_kind == "merchant" else None
-        cells = journal.cells(connection, promotions=only, merchant=merchant)
-        refused = journal.refusals(connection, promotions=only)
+    cells = journal.cells(connection, promotions=only, merchants=merchants)
+    refused = journal.refusals(connection, promotions=only, merchants=merchants)
     rows: dict[tuple[str, ...], Counters] = {}
     totals = Counters()
     for cell, counters in cells:
@@ -431,7 +449,17 @@ ENDPOINTS = (
 )
 
 
+_PROMOTION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@~-]{0,99}")
+
+
 def _signed(server: Any, terms: Terms) -> store.Version:
+    if not _PROMOTION_ID.fullmatch(terms.promotion_id):
+        raise InvalidInputError(
+            "a promotion id has 1 to 100 of letters, digits and ._:@~- and begins with one of the"
+            " first two",
+            field="terms.promotion_id",
+            remedy="it stands in addresses, receipts and tokens",
+        )
     document = encode_terms(terms)
     return store.Version(
         terms.promotion_id,
@@ -440,6 +468,19 @@ def _signed(server: Any, terms: Terms) -> store.Version:
         document,
         sign_detached(server.base.home.key, TERMS_TYPE, document),
     )
+
+
+def _promised_here(call: Call, connection: sa.Connection) -> store.Promotion:
+    """The caller's own promotion in the path; only whoever promised can change a promise."""
+    promotion = _own(call, connection)
+    if promotion.hub is not None:
+        raise ConflictError(
+            f"{promotion.promotion_id} is promised at {promotion.hub}",
+            code="promised_elsewhere",
+            field="promotion_id",
+            remedy="change it there; /v1/acceptances says whether this merchant takes part",
+        )
+    return promotion
 
 
 def _own(call: Call, connection: sa.Connection) -> store.Promotion:
@@ -457,6 +498,15 @@ def _own(call: Call, connection: sa.Connection) -> store.Promotion:
 def _may_see(call: Call, promotion: store.Promotion) -> bool:
     is_own = promotion.tenant_id == call.principal.tenant_id or call.principal.is_operator
     return is_own or promotion.status != "draft"
+
+
+def _merchants_of(call: Call, connection: sa.Connection) -> list[str] | None:
+    """At a hub a merchant sees what happened at its own servers only; None: at all."""
+    principal = call.principal
+    if principal.is_operator or principal.tenant_kind != "merchant":
+        return None
+    peers = access.list_peers(connection)
+    return [peer.url for peer in peers if peer.tenant_id == principal.tenant_id]
 
 
 def _statistics_scope(call: Call, connection: sa.Connection) -> list[str] | None:

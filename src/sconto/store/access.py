@@ -6,6 +6,7 @@ import msgspec
 import sqlalchemy as sa
 
 from sconto.base.errors import ConflictError
+from sconto.store.prepared import Prepared, insert_into
 from sconto.store.schema import api_keys, idempotency, peers, tenants
 from sconto.store.writer import Tx
 
@@ -185,39 +186,43 @@ def replied(tx: Tx, tenant_id: str, operation: str, key: str, body_hash: bytes) 
 
     Raises ConflictError when the key was used with another body.
     """
-    row = tx.read(
-        sa.select(idempotency.c.body_hash, idempotency.c.status, idempotency.c.reply).where(
-            idempotency.c.tenant_id == tenant_id,
-            idempotency.c.operation == operation,
-            idempotency.c.key == key,
-        )
-    ).first()
+    row = _REPLIED.first(tx.connection, tenant_id=tenant_id, operation=operation, key=key)
     if row is None:
         return None
-    if row.body_hash != body_hash:
+    known_hash, status, body = row
+    if known_hash != body_hash:
         raise ConflictError(
             "this Idempotency-Key was used with another body",
             code="idempotency_conflict",
             field="Idempotency-Key",
             remedy="make a new key for a new request",
         )
-    return Reply(row.status, row.reply)
+    return Reply(status, body)
+
+
+_REPLIED = Prepared(
+    sa.select(idempotency.c.body_hash, idempotency.c.status, idempotency.c.reply).where(
+        idempotency.c.tenant_id == sa.bindparam("tenant_id"),
+        idempotency.c.operation == sa.bindparam("operation"),
+        idempotency.c.key == sa.bindparam("key"),
+    )
+)
+_KEEP_REPLY = Prepared(insert_into(idempotency))
 
 
 def keep_reply(
     tx: Tx, tenant_id: str, operation: str, key: str, body_hash: bytes, reply: Reply
 ) -> None:
     """Keep a reply in the transaction of its effect."""
-    tx.write(
-        sa.insert(idempotency).values(
-            tenant_id=tenant_id,
-            operation=operation,
-            key=key,
-            body_hash=body_hash,
-            status=reply.status,
-            reply=reply.body,
-            at_ms=tx.now_ms,
-        )
+    _KEEP_REPLY.run(
+        tx.changing(),
+        tenant_id=tenant_id,
+        operation=operation,
+        key=key,
+        body_hash=body_hash,
+        status=reply.status,
+        reply=reply.body,
+        at_ms=tx.now_ms,
     )
 
 

@@ -1,12 +1,12 @@
-"""Coupon information at a merchant: which client holds which token, and who has proven to be whom."""
+"""Coupon information at a merchant: which client holds which token, and who proved to be whom."""
 
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
-from sconto.base.errors import invariant
-from sconto.store.schema import clients, coupon_information
+from sconto.base.errors import InvariantError
+from sconto.store.prepared import Prepared
+from sconto.store.schema import clients, coupon_information, redemptions
 from sconto.store.writer import Tx
 
 
@@ -40,21 +40,26 @@ class Client(NamedTuple):
 
 
 _COLUMNS = [coupon_information.c[name] for name in Coupon._fields]
+_ADD = Prepared(
+    lambda insert: (
+        insert(coupon_information)
+        .values({name: sa.bindparam(name) for name in Coupon._fields})
+        .on_conflict_do_nothing(index_elements=["token_id"])
+    )
+)
+_GET = Prepared(
+    sa.select(*_COLUMNS).where(coupon_information.c.token_id == sa.bindparam("token_id"))
+)
 
 
 def add(tx: Tx, coupon: Coupon) -> bool:
     """Keep coupon information; False when the token is known already."""
-    insert = sqlite.insert if tx.connection.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(coupon_information).values(**coupon._asdict())
-    result = tx.write(statement.on_conflict_do_nothing(index_elements=["token_id"]))
-    return result.rowcount == 1
+    return _ADD.run(tx.changing(), **coupon._asdict()) == 1
 
 
 def get(connection: sa.Connection, token_id: str) -> Coupon | None:
     """The coupon information of a token."""
-    row = connection.execute(
-        sa.select(*_COLUMNS).where(coupon_information.c.token_id == token_id)
-    ).first()
+    row = _GET.first(connection, token_id=token_id)
     return None if row is None else Coupon(*row)
 
 
@@ -78,11 +83,13 @@ _OF_CLIENT = (
     .where(clients.c.client_ref == sa.bindparam("client_ref"))
     .order_by(coupon_information.c.clipped_at_ms, coupon_information.c.token_id)
 )
-_USABLE = _OF_CLIENT.where(
-    coupon_information.c.uses_left > 0,
-    sa.not_(coupon_information.c.is_revoked),
-    coupon_information.c.expires_at_ms > sa.bindparam("at_ms"),
-).limit(200)
+_USABLE = Prepared(
+    _OF_CLIENT.where(
+        coupon_information.c.uses_left > 0,
+        sa.not_(coupon_information.c.is_revoked),
+        coupon_information.c.expires_at_ms > sa.bindparam("at_ms"),
+    ).limit(200)
+)
 
 
 def of_client(connection: sa.Connection, client_ref: str) -> list[Coupon]:
@@ -93,20 +100,39 @@ def of_client(connection: sa.Connection, client_ref: str) -> list[Coupon]:
 
 def usable(connection: sa.Connection, client_ref: str, at_ms: int) -> list[Coupon]:
     """The coupons that a recognised client may use at an instant, oldest first."""
-    rows = connection.execute(_USABLE, {"client_ref": client_ref, "at_ms": at_ms})
+    rows = _USABLE.rows(connection, client_ref=client_ref, at_ms=at_ms)
     return [Coupon(*row) for row in rows]
 
 
 def take_use(tx: Tx, token_id: str) -> int:
-    """Use one of a token's uses, shown to be there in this transaction; gives the use's number."""
-    row = tx.write(
-        sa.update(coupon_information)
-        .where(coupon_information.c.token_id == token_id, coupon_information.c.uses_left > 0)
-        .values(uses_left=coupon_information.c.uses_left - 1)
-        .returning(coupon_information.c.uses, coupon_information.c.uses_left)
-    ).first()
-    invariant(row is not None, "a token has the use that it showed in the same transaction")
-    return 0 if row is None else int(row.uses - row.uses_left)
+    """Use one of a token's uses, shown to be there in this transaction; gives the use's number.
+
+    It is the smallest number that no living redemption has: one that was given back comes again.
+    """
+    row = _TAKE_USE.first(tx.changing(), token=token_id)
+    if row is None:
+        raise InvariantError("a token has the use that it showed in the same transaction")
+    if row[0] == 1:
+        return 1
+    taken = {number for (number,) in _USES.rows(tx.connection, token_id=token_id)}
+    return next(number for number in range(1, row[0] + 1) if number not in taken)
+
+
+_TAKE_USE = Prepared(
+    sa.update(coupon_information)
+    .where(
+        coupon_information.c.token_id == sa.bindparam("token"),
+        coupon_information.c.uses_left > 0,
+    )
+    .values(uses_left=coupon_information.c.uses_left - 1)
+    .returning(coupon_information.c.uses)
+)
+_USES = Prepared(
+    sa.select(redemptions.c.use_number).where(
+        redemptions.c.token_id == sa.bindparam("token_id"),
+        sa.text("state IN ('reserved', 'redeemed')"),  # as in the index
+    )
+)
 
 
 def give_use_back(tx: Tx, token_id: str) -> None:

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from sconto.base.clock import rfc3339
+from sconto.base.errors import invariant
+from sconto.store.prepared import Prepared, insert_into
 from sconto.store.schema import (
     inbox,
     inbox_streams,
@@ -57,21 +58,31 @@ def append(
             }
             for number, draft in enumerate(events, last - len(events) + 1)
         ]
-        connection.execute(sa.insert(outbox), rows)
+        _APPEND.run_many(connection, rows)
     return set(by_destination)
 
 
 def _advance(connection: sa.Connection, destination: str, count: int) -> int:
     """Take `count` numbers of a stream, under its row's lock; gives the last one taken."""
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(outbox_streams).values(
-        destination=destination, last_sequence=count, acked_sequence=0
+    row = _ADVANCE.first(connection, destination=destination, count=count)
+    invariant(row is not None, "a stream is there once it was advanced")
+    return 0 if row is None else int(row[0])
+
+
+def _advancing(insert: Any) -> sa.Executable:
+    count: sa.BindParameter[int] = sa.bindparam("count", type_=sa.BigInteger)
+    first = insert(outbox_streams).values(
+        destination=sa.bindparam("destination"), last_sequence=count, acked_sequence=0
     )
-    statement = statement.on_conflict_do_update(
+    advanced: sa.Executable = first.on_conflict_do_update(
         index_elements=["destination"],
         set_={"last_sequence": outbox_streams.c.last_sequence + count},
-    )
-    return int(connection.execute(statement.returning(outbox_streams.c.last_sequence)).scalar_one())
+    ).returning(outbox_streams.c.last_sequence)
+    return advanced
+
+
+_ADVANCE = Prepared(_advancing)
+_APPEND = Prepared(insert_into(outbox))
 
 
 def _cloud_event(source: str, number: int, now_ms: int, draft: Draft) -> bytes:
@@ -131,32 +142,50 @@ def acknowledge(connection: sa.Connection, destination: str, sequence: int) -> N
 
 def received(connection: sa.Connection, source: str) -> int:
     """The last number of a peer's stream that was applied or parked."""
-    query = sa.select(inbox_streams.c.last_sequence).where(inbox_streams.c.source == source)
-    return int(connection.execute(query).scalar() or 0)
+    row = _RECEIVED.first(connection, source=source)
+    return 0 if row is None else int(row[0])
 
 
-def is_known(connection: sa.Connection, source: str, event_id: str) -> bool:
-    """Whether an event of a peer was received, under whatever number."""
-    query = sa.select(inbox.c.sequence).where(
-        inbox.c.source == source, inbox.c.event_id == event_id
+_RECEIVED = Prepared(
+    sa.select(inbox_streams.c.last_sequence).where(
+        inbox_streams.c.source == sa.bindparam("source")
     )
-    return connection.execute(query).first() is not None
+)
 
 
 def receive(
     connection: sa.Connection, source: str, event_id: str, sequence: int, now_ms: int
-) -> None:
-    """Take note that an event is applied by the transaction at hand."""
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    seen = insert(inbox).values(
-        source=source, event_id=event_id, sequence=sequence, received_at_ms=now_ms
+) -> bool:
+    """Take note that an event is applied by the transaction at hand; False: its id is known.
+
+    An id that comes again under another number is a mistake of the peer's, and must not stop the
+    stream.
+    """
+    is_new = _TAKE_NOTE.run(
+        connection, source=source, event_id=event_id, sequence=sequence, received_at_ms=now_ms
     )
-    # A second event under an old id is parked, and must not stop the stream.
-    connection.execute(seen.on_conflict_do_nothing(index_elements=["source", "event_id"]))
-    statement = insert(inbox_streams).values(source=source, last_sequence=sequence)
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=["source"], set_={"last_sequence": sequence})
+    _COME_TO.run(connection, source=source, last_sequence=sequence)
+    return is_new == 1
+
+
+def _come_to(insert: Any) -> sa.Executable:
+    here = insert(inbox_streams).values(
+        source=sa.bindparam("source"), last_sequence=sa.bindparam("last_sequence")
     )
+    come: sa.Executable = here.on_conflict_do_update(
+        index_elements=["source"], set_={"last_sequence": here.excluded.last_sequence}
+    )
+    return come
+
+
+_TAKE_NOTE = Prepared(
+    lambda insert: (
+        insert(inbox)
+        .values({name: sa.bindparam(name) for name in inbox.c.keys()})  # noqa: SIM118
+        .on_conflict_do_nothing(index_elements=["source", "event_id"])
+    )
+)
+_COME_TO = Prepared(_come_to)
 
 
 def park(

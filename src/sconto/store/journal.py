@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from sconto.ledger.journal import GENESIS, Entry, chain, decode_entry, encode_entry
 from sconto.statistics import Cell, Counters, Fold
+from sconto.store.prepared import Prepared, insert_into
 from sconto.store.schema import journal, refusal_statistics, statistics
 
 
@@ -15,10 +15,7 @@ def append(connection: sa.Connection, entries: Sequence[Entry]) -> None:
     """Append entries to the chain and add what they count; gapless, in the order given."""
     if not entries:
         return
-    last = connection.execute(
-        sa.select(journal.c.sequence, journal.c.hash).order_by(journal.c.sequence.desc()).limit(1)
-    ).first()
-    sequence, previous = (last.sequence, last.hash) if last else (0, GENESIS)
+    sequence, previous = _LAST.first(connection) or (0, GENESIS)
     rows = []
     fold = Fold()
     for entry in entries:
@@ -37,32 +34,47 @@ def append(connection: sa.Connection, entries: Sequence[Entry]) -> None:
             }
         )
         fold.add(entry)
-    connection.execute(sa.insert(journal), rows)
+    _APPEND.run_many(connection, rows)
     _add(connection, fold)
 
 
 def _add(connection: sa.Connection, fold: Fold) -> None:
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    counts = insert(statistics)
-    connection.execute(
-        counts.on_conflict_do_update(
-            index_elements=Cell._fields,
-            set_={name: statistics.c[name] + counts.excluded[name] for name in Counters._fields},
-        ),
+    _COUNT.run_many(
+        connection,
         [{**cell._asdict(), **counters._asdict()} for cell, counters in sorted(fold.cells.items())],
     )
     if fold.refusals:
-        refusals = insert(refusal_statistics)
-        connection.execute(
-            refusals.on_conflict_do_update(
-                index_elements=[*Cell._fields, "reason"],
-                set_={"refused": refusal_statistics.c.refused + refusals.excluded.refused},
-            ),
+        _COUNT_REFUSALS.run_many(
+            connection,
             [
                 {**cell._asdict(), "reason": reason, "refused": number}
                 for (cell, reason), number in sorted(fold.refusals.items())
             ],
         )
+
+
+_LAST = Prepared(
+    sa.select(journal.c.sequence, journal.c.hash).order_by(journal.c.sequence.desc()).limit(1)
+)
+_APPEND = Prepared(insert_into(journal))
+
+
+def _adding(table: sa.Table, key: Sequence[str], counts: Sequence[str]) -> Prepared:
+    """Insert a row of counters, or add to those that are there."""
+
+    def statement(insert: Any) -> sa.Executable:
+        rows = insert(table).values({name: sa.bindparam(name) for name in (*key, *counts)})
+        added: sa.Executable = rows.on_conflict_do_update(
+            index_elements=key,
+            set_={name: table.c[name] + rows.excluded[name] for name in counts},
+        )
+        return added
+
+    return Prepared(statement)
+
+
+_COUNT = _adding(statistics, Cell._fields, Counters._fields)
+_COUNT_REFUSALS = _adding(refusal_statistics, (*Cell._fields, "reason"), ("refused",))
 
 
 def entries(connection: sa.Connection, *, after: int = 0) -> Iterator[tuple[int, Entry]]:
@@ -96,14 +108,14 @@ def cells(
     connection: sa.Connection,
     *,
     promotions: Iterable[str] | None = None,
-    merchant: str | None = None,
+    merchants: Iterable[str] | None = None,
 ) -> list[tuple[Cell, Counters]]:
-    """Counters by promotion, merchant and day, in that order; None: of all promotions."""
+    """Counters by promotion, merchant and day, in that order; None: of all of them."""
     query = sa.select(statistics).order_by(*(statistics.c[name] for name in Cell._fields))
     if promotions is not None:
         query = query.where(statistics.c.promotion_id.in_(list(promotions)))
-    if merchant is not None:
-        query = query.where(statistics.c.merchant == merchant)
+    if merchants is not None:
+        query = query.where(statistics.c.merchant.in_(list(merchants)))
     return [
         (_cell(row._mapping), Counters(*(row._mapping[name] for name in Counters._fields)))
         for row in connection.execute(query)
@@ -111,13 +123,18 @@ def cells(
 
 
 def refusals(
-    connection: sa.Connection, *, promotions: Iterable[str] | None = None
+    connection: sa.Connection,
+    *,
+    promotions: Iterable[str] | None = None,
+    merchants: Iterable[str] | None = None,
 ) -> dict[str, int]:
-    """Refusals at checkout by reason code; None: of all promotions."""
+    """Refusals at checkout by reason code; None: of all promotions, of all merchants."""
     number = sa.func.sum(refusal_statistics.c.refused)
     query = sa.select(refusal_statistics.c.reason, number).group_by(refusal_statistics.c.reason)
     if promotions is not None:
         query = query.where(refusal_statistics.c.promotion_id.in_(list(promotions)))
+    if merchants is not None:
+        query = query.where(refusal_statistics.c.merchant.in_(list(merchants)))
     return {row[0]: int(row[1]) for row in connection.execute(query)}
 
 

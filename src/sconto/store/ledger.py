@@ -7,13 +7,15 @@ at, so that nothing is given that is not there.
 """
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from functools import cache
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from sconto.base.errors import invariant
+from sconto.base.errors import InvariantError, invariant
 from sconto.ledger import Amounts, Budget, Refused, grant_size
 from sconto.ledger.budget import Account
+from sconto.store.prepared import Prepared, Row, insert_into
 from sconto.store.schema import allotments, budgets, transfers
 from sconto.store.writer import Tx
 
@@ -53,7 +55,7 @@ def open_budget(tx: Tx, promotion_id: str, cap: Amounts, reference: str) -> None
 
 def top_up(tx: Tx, promotion_id: str, added: Amounts, reference: str) -> None:
     """The cap grows, and what is free with it. Terms stay as they are."""
-    tx.write(
+    changed = tx.write(
         sa.update(budgets)
         .where(budgets.c.promotion_id == promotion_id)
         .values(
@@ -63,6 +65,7 @@ def top_up(tx: Tx, promotion_id: str, added: Amounts, reference: str) -> None:
             free_minor=budgets.c.free_minor + added.minor,
         )
     )
+    invariant(changed.rowcount == 1, "a budget that is topped up is there")
     _transfer(tx, promotion_id, Account.WORLD, Account.FREE, added, "top_up", reference)
 
 
@@ -105,9 +108,36 @@ def grant(
     return allotment
 
 
+def extend(tx: Tx, allotment: Allotment, added: Amounts) -> None:
+    """Give an open part more of what is free; a redemption takes uses and money from one part."""
+    _move(tx, allotment.promotion_id, "free", "open", added)
+    _transfer(
+        tx,
+        allotment.promotion_id,
+        Account.FREE,
+        _open(allotment.holder),
+        added,
+        "grant",
+        allotment.allotment_id,
+    )
+    grown = tx.write(
+        sa.update(allotments)
+        .where(
+            allotments.c.allotment_id == allotment.allotment_id, allotments.c.state == "open"
+        )
+        .values(
+            granted_uses=allotments.c.granted_uses + added.uses,
+            granted_minor=allotments.c.granted_minor + added.minor,
+            left_uses=allotments.c.left_uses + added.uses,
+            left_minor=allotments.c.left_minor + added.minor,
+        )
+    )
+    invariant(grown.rowcount == 1, "a part that was shown to be open is open")
+
+
 def settle(tx: Tx, allotment_id: str, amounts: Amounts, reference: str) -> bool:
     """A holder spent from its part: open to spent. False when it claims more than it has left."""
-    row = _take(tx, allotments.c.allotment_id == allotment_id, amounts)
+    row = _take(tx, allotment_id, amounts)
     if row is None:
         return False
     _move(tx, row.promotion_id, "open", "spent", amounts)
@@ -151,11 +181,17 @@ def _end(tx: Tx, allotment_id: str, state: str, account: str, credit: str, reaso
     row = get(tx.connection, allotment_id)
     if row is None or row.state != "open":
         return Amounts(0, 0)
-    tx.write(
+    ended = tx.write(
         sa.update(allotments)
-        .where(allotments.c.allotment_id == allotment_id)
+        .where(
+            allotments.c.allotment_id == allotment_id,
+            allotments.c.state == "open",
+            allotments.c.left_uses == row.left.uses,
+            allotments.c.left_minor == row.left.minor,
+        )
         .values(state=state, left_uses=0, left_minor=0)
     )
+    invariant(ended.rowcount == 1, "an allotment has what it showed in the same transaction")
     _move(tx, row.promotion_id, "open", account, row.left)
     _transfer(tx, row.promotion_id, _open(row.holder), credit, row.left, reason, allotment_id)
     return row.left
@@ -176,43 +212,36 @@ def available(
     connection: sa.Connection, holder: str, promotion_ids: Iterable[str]
 ) -> dict[str, list[Allotment]]:
     """The open parts of a holder by promotion, oldest first."""
-    query = (
-        sa.select(allotments)
-        .where(
-            allotments.c.promotion_id.in_(sorted(promotion_ids)),
-            allotments.c.holder == holder,
-            allotments.c.state == "open",
-        )
-        .order_by(allotments.c.created_at_ms, allotments.c.allotment_id)
-    )
-    result: dict[str, list[Allotment]] = {}
-    for row in connection.execute(query):
-        result.setdefault(row.promotion_id, []).append(_allotment(row))
+    result = {}
+    for promotion_id in promotion_ids:
+        rows = _AVAILABLE.rows(connection, promotion_id=promotion_id, holder=holder)
+        if rows:
+            result[promotion_id] = [_allotment(row) for row in rows]
     return result
 
 
 def spend(tx: Tx, allotment_id: str, amounts: Amounts) -> Allotment:
     """Take units that `available` has shown in this transaction; gives what is left then."""
-    row = _take(tx, allotments.c.allotment_id == allotment_id, amounts)
-    invariant(row is not None, "an allotment has what it showed in the same transaction")
-    return _allotment(row)
+    allotment = _take(tx, allotment_id, amounts)
+    if allotment is None:
+        raise InvariantError("an allotment has what it showed in the same transaction")
+    return allotment
 
 
 def give_back(tx: Tx, allotment_id: str, amounts: Amounts) -> bool:
     """Return units to an open part; False when it is not open any more."""
-    result = tx.write(
-        sa.update(allotments)
-        .where(allotments.c.allotment_id == allotment_id, allotments.c.state == "open")
-        .values(
-            left_uses=allotments.c.left_uses + amounts.uses,
-            left_minor=allotments.c.left_minor + amounts.minor,
-        )
+    _invariant_not_negative(amounts)
+    changed = _GIVE_BACK.run(
+        tx.changing(), allotment=allotment_id, uses=amounts.uses, minor=amounts.minor
     )
-    return result.rowcount == 1
+    return changed == 1
 
 
 def close(tx: Tx, allotment_id: str) -> Amounts:
-    """Give up a part for good; gives what was left of it. Only then may the promiser be told."""
+    """Give up a part for good; gives what was left of it. Only then may the promiser be told.
+
+    For a part of another server's budget; of its own, this server `reclaim`s it.
+    """
     row = get(tx.connection, allotment_id)
     if row is None or row.state != "open":
         return Amounts(0, 0)
@@ -229,85 +258,154 @@ def close(tx: Tx, allotment_id: str) -> Amounts:
 
 def get(connection: sa.Connection, allotment_id: str) -> Allotment | None:
     """One allotment."""
-    row = connection.execute(
-        sa.select(allotments).where(allotments.c.allotment_id == allotment_id)
-    ).first()
+    row = _GET.first(connection, allotment_id=allotment_id)
     return None if row is None else _allotment(row)
 
 
 def of_promotion(connection: sa.Connection, promotion_id: str) -> list[Allotment]:
     """All allotments of a promotion, oldest first."""
     query = (
-        sa.select(allotments)
+        sa.select(*_ALLOTMENT)
         .where(allotments.c.promotion_id == promotion_id)
         .order_by(allotments.c.created_at_ms, allotments.c.allotment_id)
     )
-    return [_allotment(row) for row in connection.execute(query)]
+    return [_allotment(tuple(row)) for row in connection.execute(query)]
 
 
 _UNITS = ("uses", "minor")
+_ALLOTMENT = [
+    allotments.c[name]
+    for name in (
+        "allotment_id",
+        "promotion_id",
+        "holder",
+        "incarnation",
+        "granted_uses",
+        "granted_minor",
+        "left_uses",
+        "left_minor",
+        "state",
+    )
+]
+_USES: sa.BindParameter[int] = sa.bindparam("uses", type_=sa.BigInteger)
+_MINOR: sa.BindParameter[int] = sa.bindparam("minor", type_=sa.BigInteger)
+
+_GET = Prepared(
+    sa.select(*_ALLOTMENT).where(allotments.c.allotment_id == sa.bindparam("allotment_id"))
+)
+_AVAILABLE = Prepared(
+    sa.select(*_ALLOTMENT)
+    .where(
+        allotments.c.promotion_id == sa.bindparam("promotion_id"),
+        allotments.c.holder == sa.bindparam("holder"),
+        allotments.c.state == "open",
+    )
+    .order_by(allotments.c.created_at_ms, allotments.c.allotment_id)
+)
+_TAKE = Prepared(
+    sa.update(allotments)
+    .where(
+        allotments.c.allotment_id == sa.bindparam("allotment"),
+        allotments.c.state == "open",
+        allotments.c.left_uses >= _USES,
+        allotments.c.left_minor >= _MINOR,
+    )
+    .values(
+        left_uses=allotments.c.left_uses - _USES,
+        left_minor=allotments.c.left_minor - _MINOR,
+    )
+    .returning(*_ALLOTMENT)
+)
+_GIVE_BACK = Prepared(
+    sa.update(allotments)
+    .where(
+        allotments.c.allotment_id == sa.bindparam("allotment"), allotments.c.state == "open"
+    )
+    .values(
+        left_uses=allotments.c.left_uses + _USES,
+        left_minor=allotments.c.left_minor + _MINOR,
+    )
+)
+_INSERT = Prepared(insert_into(allotments))
+_INSERT_TRANSFER = Prepared(
+    insert_into(
+        transfers,
+        "promotion_id",
+        "debit",
+        "credit",
+        "uses",
+        "minor",
+        "reason",
+        "reference",
+        "at_ms",
+    )
+)
+
+
+@cache
+def _move_between(debit: str, credit: str) -> Prepared:
+    values = {}
+    for unit, change in zip(_UNITS, (_USES, _MINOR), strict=True):
+        values[f"{debit}_{unit}"] = budgets.c[f"{debit}_{unit}"] - change
+        values[f"{credit}_{unit}"] = budgets.c[f"{credit}_{unit}"] + change
+    return Prepared(
+        sa.update(budgets)
+        .where(budgets.c.promotion_id == sa.bindparam("promotion"))
+        .values(**values)
+    )
 
 
 def _open(holder: str) -> str:
     return f"{Account.OPEN}:{holder}"
 
 
-def _allotment(row: Any) -> Allotment:
+def _allotment(row: Row) -> Allotment:
     return Allotment(
-        row.allotment_id,
-        row.promotion_id,
-        row.holder,
-        row.incarnation,
-        Amounts(row.granted_uses, row.granted_minor),
-        Amounts(row.left_uses, row.left_minor),
-        row.state,
+        row[0],
+        row[1],
+        row[2],
+        row[3],
+        granted=Amounts(row[4], row[5]),
+        left=Amounts(row[6], row[7]),
+        state=row[8],
     )
 
 
 def _insert(tx: Tx, allotment: Allotment) -> None:
-    tx.write(
-        sa.insert(allotments).values(
-            allotment_id=allotment.allotment_id,
-            promotion_id=allotment.promotion_id,
-            holder=allotment.holder,
-            incarnation=allotment.incarnation,
-            granted_uses=allotment.granted.uses,
-            granted_minor=allotment.granted.minor,
-            left_uses=allotment.left.uses,
-            left_minor=allotment.left.minor,
-            state=allotment.state,
-            created_at_ms=tx.now_ms,
-        )
+    _INSERT.run(
+        tx.changing(),
+        allotment_id=allotment.allotment_id,
+        promotion_id=allotment.promotion_id,
+        holder=allotment.holder,
+        incarnation=allotment.incarnation,
+        granted_uses=allotment.granted.uses,
+        granted_minor=allotment.granted.minor,
+        left_uses=allotment.left.uses,
+        left_minor=allotment.left.minor,
+        state=allotment.state,
+        created_at_ms=tx.now_ms,
     )
 
 
-def _take(tx: Tx, which: sa.ColumnElement[bool], amounts: Amounts) -> Any:
-    return tx.write(
-        sa.update(allotments)
-        .where(
-            which,
-            allotments.c.state == "open",
-            allotments.c.left_uses >= amounts.uses,
-            allotments.c.left_minor >= amounts.minor,
-        )
-        .values(
-            left_uses=allotments.c.left_uses - amounts.uses,
-            left_minor=allotments.c.left_minor - amounts.minor,
-        )
-        .returning(allotments)
-    ).first()
+def _take(tx: Tx, allotment_id: str, amounts: Amounts) -> Allotment | None:
+    """What is left of an open part after `amounts` were taken; None: it has less than that."""
+    _invariant_not_negative(amounts)
+    row = _TAKE.first(
+        tx.changing(), allotment=allotment_id, uses=amounts.uses, minor=amounts.minor
+    )
+    return None if row is None else _allotment(row)
+
+
+def _invariant_not_negative(amounts: Amounts) -> None:
+    invariant(min(amounts) >= 0, "units move in the direction that the move is named after")
 
 
 def _move(tx: Tx, promotion_id: str, debit: str, credit: str, amounts: Amounts) -> None:
-    values = {}
-    for unit in _UNITS:
-        change = getattr(amounts, unit)
-        values[f"{debit}_{unit}"] = budgets.c[f"{debit}_{unit}"] - change
-        values[f"{credit}_{unit}"] = budgets.c[f"{credit}_{unit}"] + change
-    result = tx.write(
-        sa.update(budgets).where(budgets.c.promotion_id == promotion_id).values(**values)
+    _invariant_not_negative(amounts)
+    changed = _move_between(debit, credit).run(
+        tx.changing(), promotion=promotion_id, uses=amounts.uses, minor=amounts.minor
     )
-    invariant(result.rowcount == 1, "a budget is there for its own allotments")
+    invariant(changed == 1, "a budget is there for its own allotments")
 
 
 def _transfer(
@@ -319,15 +417,14 @@ def _transfer(
     reason: str,
     reference: str,
 ) -> None:
-    tx.write(
-        sa.insert(transfers).values(
-            promotion_id=promotion_id,
-            debit=debit,
-            credit=credit,
-            uses=amounts.uses,
-            minor=amounts.minor,
-            reason=reason,
-            reference=reference,
-            at_ms=tx.now_ms,
-        )
+    _INSERT_TRANSFER.run(
+        tx.changing(),
+        promotion_id=promotion_id,
+        debit=str(debit),
+        credit=str(credit),
+        uses=amounts.uses,
+        minor=amounts.minor,
+        reason=reason,
+        reference=reference,
+        at_ms=tx.now_ms,
     )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from sconto.base.errors import invariant
+from sconto.store.prepared import Prepared, insert_into
 from sconto.store.schema import orders, redemptions, reversals
 from sconto.store.writer import Tx
 
@@ -48,32 +49,36 @@ class Redemption(NamedTuple):
     at_ms: int
 
 
-_ORDER = sa.select(*(orders.c[name] for name in Order._fields)).where(
-    orders.c.order_id == sa.bindparam("order_id")
+_ORDER = Prepared(
+    sa.select(*(orders.c[name] for name in Order._fields)).where(
+        orders.c.order_id == sa.bindparam("order_id")
+    )
 )
-_OF_ORDER = (
+_OF_ORDER = Prepared(
     sa.select(*(redemptions.c[name] for name in Redemption._fields))
     .where(redemptions.c.order_id == sa.bindparam("order_id"))
     .order_by(redemptions.c.redemption_id)
 )
+_ADD = Prepared(insert_into(orders, *Order._fields))
+_ADD_REDEMPTION = Prepared(insert_into(redemptions, *Redemption._fields))
 
 
 def get(connection: sa.Connection, order_id: str) -> Order | None:
     """One order."""
-    row = connection.execute(_ORDER, {"order_id": order_id}).first()
+    row = _ORDER.first(connection, order_id=order_id)
     return None if row is None else Order(*row)
 
 
 def redemptions_of(connection: sa.Connection, order_id: str) -> list[Redemption]:
     """The redemptions of an order."""
-    return [Redemption(*row) for row in connection.execute(_OF_ORDER, {"order_id": order_id})]
+    return [Redemption(*row) for row in _OF_ORDER.rows(connection, order_id=order_id)]
 
 
 def add(tx: Tx, order: Order, used: Sequence[Redemption]) -> None:
     """Keep a new order and its redemptions."""
-    tx.write(sa.insert(orders), [order._asdict()])
+    _ADD.run(tx.changing(), **order._asdict())
     if used:
-        tx.write(sa.insert(redemptions), [one._asdict() for one in used])
+        _ADD_REDEMPTION.run_many(tx.changing(), [one._asdict() for one in used])
 
 
 def change_state(tx: Tx, order: Order, state: str) -> None:

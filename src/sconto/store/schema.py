@@ -467,7 +467,7 @@ inbox = sa.Table(
     "inbox",
     metadata,
     sa.Column("source", sa.String(300), primary_key=True),
-    sa.Column("event_id", sa.String(100), primary_key=True),
+    sa.Column("event_id", sa.String(200), primary_key=True),
     sa.Column("sequence", sa.BigInteger, nullable=False),
     sa.Column("received_at_ms", _Instant, nullable=False),
 )

@@ -159,7 +159,9 @@ def held(
         query = query.where(*_use_is(use, at_ms))
     if merchant is not None:
         query = query.where(tokens.c.merchant == merchant)
-    return [Token(*row) for row in connection.execute(query.order_by(tokens.c.token_id).limit(limit))]
+    return [
+        Token(*row) for row in connection.execute(query.order_by(tokens.c.token_id).limit(limit))
+    ]
 
 
 def _use_is(use: str, at_ms: int) -> tuple[sa.ColumnElement[bool], ...]:
@@ -255,8 +257,6 @@ def token_counts(connection: sa.Connection, account_id: str, at_ms: int) -> dict
     is_over = sa.and_(tokens.c.status == "issued", tokens.c.expires_at_ms <= at_ms)
     status = sa.case((is_over, "expired"), else_=tokens.c.status).label("status")
     query = (
-        sa.select(status, sa.func.count())
-        .where(tokens.c.account_id == account_id)
-        .group_by(status)
+        sa.select(status, sa.func.count()).where(tokens.c.account_id == account_id).group_by(status)
     )
     return {row[0]: int(row[1]) for row in connection.execute(query)}

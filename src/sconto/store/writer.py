@@ -12,8 +12,8 @@ idempotency replies of all of them, and commits once. Only then are the replies 
 3. When the commit itself fails, nobody is told "yes". A full disk is an answer (`unavailable`);
    a failed sync is not: the process ends and recovers from its log, since a second fsync lies.
 4. When the connection is lost before the commit, nothing was changed and the batch runs once more.
-   When it is lost during the commit, PostgreSQL is asked what became of the transaction; as long
-   as that is not known, nobody is told anything.
+   When PostgreSQL's answer to the commit is lost, it is asked what became of the transaction; as
+   long as that is not known, nobody is told anything.
 """
 
 import asyncio
@@ -69,6 +69,11 @@ class Tx:
         self.is_dirty = True
         return self.connection.execute(statement, rows)
 
+    def changing(self) -> sa.Connection:
+        """The connection, for a prepared statement that changes something, like `write`."""
+        self.is_dirty = True
+        return self.connection
+
     def record(self, entry: Entry) -> None:
         """Append an entry to the journal and fold it into the statistics."""
         self.is_dirty = True
@@ -121,7 +126,7 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A read-only connection with one consistent view."""
-        with self._read_engine.connect() as connection:
+        with self._read_engine.connect() as connection, connection.begin():
             yield connection
 
     async def write(self, command: Callable[[Tx], Any]) -> Any:
@@ -213,7 +218,7 @@ class Store:
         except Exception as error:
             if _sqlite_code(error) == sqlite3.SQLITE_IOERR:
                 _die(error)
-            if ticket is None or not _is_lost(error) or not self._was_committed(ticket):
+            if ticket is None or not self._was_committed(ticket):
                 return error
         for callback in callbacks:
             callback()

@@ -20,7 +20,7 @@ from sconto.terms.selectors import Minor, Name, Names
 #: A selector of 10,000 SKUs has room in it.
 TERMS_BYTES_MAX = 2**20
 
-Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$")]
+Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)")]
 Party = Annotated[str, Meta(min_length=1, max_length=512)]
 
 

@@ -1,11 +1,12 @@
 """A hub in process, with a merchant, a wallet and a brand that are only keys.
 
-Everything goes through the ASGI application: signed requests in, and what the hub sends to its peers
-is caught on the way out. Both databases, always.
+Everything goes through the ASGI application: signed requests in, and what the hub sends to its
+peers is caught on the way out. Both databases, always.
 """
 
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,6 @@ SHOP = "https://shop.example"
 WALLET = "https://wallet.example"
 GRANT = "urn:ietf:params:oauth:grant-type:pre-authorized_code"
 FORM = "application/x-www-form-urlencoded"
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @dataclass
@@ -92,7 +88,9 @@ class World:
         if peer is None or origin in self.away:
             raise httpx.ConnectError("nobody is there", request=request)
         if request.url.path == PROFILE_PATH:
-            return httpx.Response(200, json={"keys": peer.jwks, "sconto": {"incarnation": "I" * 26}})
+            return httpx.Response(
+                200, json={"keys": peer.jwks, "sconto": {"incarnation": "I" * 26}}
+            )
         assert request.url.path == "/v1/events", request.url
         events = decode_batch(request.content)
         peer.events += [e for e in events if e.sequence == len(peer.events) + 1 or not peer.events]
@@ -162,7 +160,9 @@ class World:
             with self.hub.base.store.read() as connection:
                 streams = exchange.streams(connection)
             if all(
-                s.acked_sequence == s.last_sequence for s in streams if s.destination not in self.away
+                s.acked_sequence == s.last_sequence
+                for s in streams
+                if s.destination not in self.away
             ):
                 return
             await server_app.asyncio.sleep(0.01)
@@ -195,7 +195,7 @@ class World:
 
     async def promise(self, promotion_id: str = "oaty-10", **changes: Any) -> dict[str, Any]:
         """An active promotion that the shop takes part in; gives its terms."""
-        terms = terms_of(promotion_id, **changes)
+        terms = World.terms_of(promotion_id, **changes)
         made = await self.call(
             "POST", "/v1/promotions", {"terms": terms, "launch": True}, key=self.brand_key
         )
@@ -216,7 +216,9 @@ class World:
             "expires_s": now_s + 90 * 86_400,
             "sequence": 1,
             "offers": [
-                FrameOffer(id=f"o{i}", promotion_id=t["promotion_id"], terms_digest=digest_of(t))
+                FrameOffer(
+                    id=f"o{i}", promotion_id=t["promotion_id"], terms_digest=World.digest_of(t)
+                )
                 for i, t in enumerate(promised)
             ],
             "files": {"index.html": b"<h1>Oaty</h1>", "css/a.css": b"h1 { color: green }"},
@@ -251,7 +253,12 @@ class World:
         return str(answer.json()["c_nonce"])
 
     async def credential(
-        self, access_token: str, holder: SigningKey | None = None, *, signed: bool = True, **more: Any
+        self,
+        access_token: str,
+        holder: SigningKey | None = None,
+        *,
+        signed: bool = True,
+        **more: Any,
     ) -> httpx.Response:
         proof = make_key_proof(
             holder or self.holder,
@@ -271,7 +278,7 @@ class World:
     async def take(self, clipped: httpx.Response, holder: SigningKey | None = None) -> str:
         """The token of a clip."""
         assert clipped.status_code == 201, clipped.text
-        exchanged = await self.exchange(code_of(clipped))
+        exchanged = await self.exchange(World.code_of(clipped))
         assert exchanged.status_code == 200, exchanged.text
         issued = await self.credential(exchanged.json()["access_token"], holder)
         assert issued.status_code == 200, issued.text
@@ -286,7 +293,7 @@ class World:
     # --- what the datastore says ------------------------------------------------------------------
 
     def rows(self) -> dict[str, int]:
-        """How many rows each table has, where any."""
+        """How many rows each table has, where any; of the outbox, how many it ever had."""
         with self.hub.base.store.read() as connection:
             counts = {
                 table.name: connection.execute(
@@ -294,7 +301,33 @@ class World:
                 ).scalar_one()
                 for table in metadata.sorted_tables
             }
+            counts["outbox"] = sum(s.last_sequence for s in exchange.streams(connection))
         return {name: count for name, count in counts.items() if count}
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Nothing that happens inside leaves a row behind."""
+        before = self.rows()
+        yield
+        assert self.rows() == before
+
+    @staticmethod
+    def refused(
+        answer: httpx.Response, status: int, code: str, field: str | None = None
+    ) -> dict[str, Any]:
+        """The problem document of an answer, which must be this refusal."""
+        assert answer.status_code == status, answer.text
+        assert answer.headers["content-type"] == "application/problem+json", answer.headers
+        problem = answer.json()
+        assert problem["code"] == code, problem
+        if field is not None:
+            assert problem["field"] == field, problem
+        return dict(problem)
+
+    @staticmethod
+    def oauth_refused(answer: httpx.Response, status: int, error: str) -> None:
+        """The answer is this refusal, in OAuth's form."""
+        assert (answer.status_code, answer.json()["error"]) == (status, error), answer.text
 
     def column(self, column: sa.Column[Any]) -> list[Any]:
         with self.hub.base.store.read() as connection:
@@ -315,46 +348,48 @@ class World:
         with self.hub.base.store.read() as connection:
             return [row["reason"] for row in exchange.parked(connection)]
 
+    # --- documents ----------------------------------------------------------------------------
 
-def terms_of(promotion_id: str, **changes: Any) -> dict[str, Any]:
-    """Terms as a brand writes them: a token promotion with a budget of 100 uses."""
-    return {
-        "promotion_id": promotion_id,
-        "title": "10 % off Oaty",
-        "currency": "USD",
-        "access": {"type": "token"},
-        "benefits": [
-            {
-                "type": "percent_off",
-                "basis_points": 1000,
-                "items": {"include": [{"brands": ["oaty"]}]},
-            }
-        ],
-        "limits": [{"uses": 100}],
-    } | changes
+    @staticmethod
+    def terms_of(promotion_id: str, **changes: Any) -> dict[str, Any]:
+        """Terms as a brand writes them: a token promotion with a budget of 100 uses."""
+        return {
+            "promotion_id": promotion_id,
+            "title": "10 % off Oaty",
+            "currency": "USD",
+            "access": {"type": "token"},
+            "benefits": [
+                {
+                    "type": "percent_off",
+                    "basis_points": 1000,
+                    "items": {"include": [{"brands": ["oaty"]}]},
+                }
+            ],
+            "limits": [{"uses": 100}],
+        } | changes
 
+    @staticmethod
+    def digest_of(terms: dict[str, Any]) -> str:
+        return terms_digest(terms_from(terms))
 
-def digest_of(terms: dict[str, Any]) -> str:
-    return terms_digest(terms_from(terms))
+    @staticmethod
+    def code_of(clipped: httpx.Response) -> str:
+        return str(clipped.json()["credential_offer"]["grants"][GRANT]["pre-authorized_code"])
 
-
-def code_of(clipped: httpx.Response) -> str:
-    return str(clipped.json()["credential_offer"]["grants"][GRANT]["pre-authorized_code"])
-
-
-def entry_of(kind: str, terms: dict[str, Any], at_ms: int, **more: Any) -> dict[str, Any]:
-    """Data of a report about one promotion of the shop."""
-    zone = terms.get("schedule", {}).get("time_zone", "UTC")
-    entry = Entry(
-        kind=kind,  # type: ignore[arg-type]
-        promotion_id=terms["promotion_id"],
-        merchant=SHOP,
-        at_ms=at_ms,
-        day=day_of(at_ms, zone).isoformat(),
-        terms_digest=digest_of(terms),
-        **more,
-    )
-    return {"entry": msgspec.to_builtins(entry)}
+    @staticmethod
+    def entry(kind: str, terms: dict[str, Any], at_ms: int, **more: Any) -> dict[str, Any]:
+        """Data of a report about one promotion of the shop."""
+        zone = terms.get("schedule", {}).get("time_zone", "UTC")
+        entry = Entry(
+            kind=kind,
+            promotion_id=terms["promotion_id"],
+            merchant=SHOP,
+            at_ms=at_ms,
+            day=day_of(at_ms, zone).isoformat(),
+            terms_digest=World.digest_of(terms),
+            **more,
+        )
+        return {"entry": msgspec.to_builtins(entry)}
 
 
 @pytest.fixture
@@ -383,7 +418,7 @@ async def world(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Worl
     )
     app = build_app(hub)
     async with app.lifespan():
-        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport) as world.client:
             await world.register(world.shop)
             await world.register(world.wallet, scopes=PEER_SCOPES["wallet"] | {"replay"})

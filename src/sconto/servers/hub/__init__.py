@@ -2,13 +2,15 @@
 
 In: terms from brands, signed frames and reports from merchants, clips from wallets. Out: tokens for
 wallets, coupon information and parts of budgets for merchants. It never sees a cart. Read
-`clips.py` and `openid4vci.py` first: how an offer becomes a token.
+`clips.py` and `issuing.py` first: how an offer becomes a token.
 
     catalogue.py    terms in memory, merchants told of changes  -> sconto.terms, store.promotions
     frames.py       PUT /v1/frames/{key}, withdrawals           -> sconto.frames, store.frames
     gallery.py      GET /v1/frames, /frames/{key}/{path}        -> sconto.frames, store.frames
-    clips.py        POST /v1/impressions, /v1/clips             -> store.offers, store.tokens
-    openid4vci.py   /openid4vci/*, its metadata                 -> sconto.tokens
+    impressions.py  POST /v1/impressions                        -> sconto.ledger (journal)
+    clips.py        POST /v1/clips, GET /v1/credential-offers   -> store.offers, store.tokens
+    openid4vci.py   /openid4vci/*, its metadata; oauth.py its errors
+    issuing.py      an offer becomes a token                    -> sconto.tokens, store.tokens
     codes.py        codes, offer addresses and access tokens: derived, not stored
     status.py       revocation, GET /v1/status-lists/{shard}    -> sconto.tokens
     allotments.py   events: taking part, grants, closures       -> sconto.ledger, store.ledger
@@ -30,6 +32,7 @@ from sconto.servers.hub import (
     clips,
     frames,
     gallery,
+    impressions,
     openid4vci,
     reports,
     status,
@@ -50,6 +53,7 @@ class Hub:
         *promotions.ENDPOINTS,
         *frames.ENDPOINTS,
         *gallery.ENDPOINTS,
+        *impressions.ENDPOINTS,
         *clips.ENDPOINTS,
         *openid4vci.ENDPOINTS,
         *status.ENDPOINTS,

@@ -1,4 +1,4 @@
-"""What wallets do at the hub before they have a token: show a frame, clip an offer in it.
+"""A wallet clips an offer in a frame, for one shopper.
 
 A clip ends in a credential offer (OpenID4VCI 1.0) with a pre-authorized code; `openid4vci.py` gives
 the token for it. The token's id and right are fixed here:
@@ -6,7 +6,6 @@ the token for it. The token's id and right are fixed here:
 2. a token counts against the circulation while its offer can be taken, and for ever once issued.
 """
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta
@@ -15,17 +14,14 @@ from sconto.base.clock import rfc3339, to_ms
 from sconto.base.documents import Document
 from sconto.base.errors import (
     ConflictError,
-    InvalidInputError,
-    NotAuthenticatedError,
     NotFoundError,
 )
 from sconto.base.fields import Identifier, NamedDigest
 from sconto.base.ids import ID_RANDOM_BYTES, new_id
-from sconto.ledger import Entry
-from sconto.servers.endpoint import Call, endpoint
+from sconto.servers.endpoint import INSTANT_MAX_MS, Call, endpoint
 from sconto.servers.hub import codes
-from sconto.servers.hub.catalogue import day_in
 from sconto.servers.hub.gallery import live_frame, not_active
+from sconto.servers.hub.impressions import EXAMPLE_FRAME, Moment, not_offered, signing_wallet
 from sconto.store import frames, offers, tokens
 from sconto.store.tokens import Token
 from sconto.store.writer import Tx
@@ -34,24 +30,11 @@ from sconto.terms import Terms
 if TYPE_CHECKING:
     from sconto.servers.hub import Hub
 
-SHOWN = "sconto.frame.shown.v1"
 CONFIGURATION_ID = "promo-token"
 GRANT = "urn:ietf:params:oauth:grant-type:pre-authorized_code"
 
-#: A token without an end, as far as a JWT can say it: 31 December 9999.
-LAST_SECOND = 253_402_300_799
-
-Moment = Annotated[datetime, Meta(tz=True)]
-_EXAMPLE_FRAME = "ni:///sha-256;47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
-
-
-class Impression(Document):
-    """A frame was shown to a shopper. Nobody can verify that; it is counted apart."""
-
-    frame_id: NamedDigest
-    promotion_ids: Annotated[tuple[Identifier, ...], Meta(min_length=1, max_length=500)]
-    #: When, if not now; needs the scope `replay`.
-    at: Moment | None = None
+#: The end of a token without one: no instant in this network is later.
+LAST_SECOND = INSTANT_MAX_MS // 1000
 
 
 class NewClip(Document):
@@ -75,67 +58,13 @@ class ClipOffer(Document):
 
 @endpoint(
     "POST",
-    "/v1/impressions",
-    scope="wallet",
-    summary="Say that a frame's offers were shown to a shopper",
-    accepts=Impression,
-    accepts_example={"frame_id": _EXAMPLE_FRAME, "promotion_ids": ["oaty-10"]},
-    status=204,
-)
-async def record_impression(hub: "Hub", call: Call) -> None:
-    """Once per Idempotency-Key."""
-    _wallet(call)
-    shown: Impression = call.document
-    at_ms = call.at_ms(shown.at)
-
-    def command(tx: Tx) -> None:
-        frame = live_frame(tx.connection, shown.frame_id, at_ms)
-        offered = {
-            o.promotion_id: o
-            for o in frames.offers_of(tx.connection, [frame.frame_id])[frame.frame_id]
-        }
-        entries = []
-        for i, promotion_id in enumerate(dict.fromkeys(shown.promotion_ids)):
-            offer = offered.get(promotion_id)
-            if offer is None:
-                raise _not_offered(promotion_id, f"promotion_ids[{i}]")
-            terms = hub.catalogue.promised(tx.connection, offer.terms_digest)
-            entries.append(
-                Entry(
-                    kind="shown",
-                    promotion_id=promotion_id,
-                    merchant=frame.issuer,
-                    at_ms=at_ms,
-                    day=day_in(terms, at_ms),
-                    terms_digest=offer.terms_digest,
-                    frame_id=frame.frame_id,
-                )
-            )
-        for entry in entries:
-            tx.record(entry)
-            tx.send(
-                frame.issuer,
-                SHOWN,
-                frame.frame_id,
-                {
-                    "frame_id": frame.frame_id,
-                    "promotion_id": entry.promotion_id,
-                    "at": rfc3339(at_ms),
-                },
-            )
-
-    await hub.base.store.write(call.once(command))
-
-
-@endpoint(
-    "POST",
     "/v1/clips",
     scope="wallet",
     summary="Clip an offer from a frame for one shopper of this wallet server",
     accepts=NewClip,
     accepts_example={
         "clip_id": "01JH3Z7Q",
-        "frame_id": _EXAMPLE_FRAME,
+        "frame_id": EXAMPLE_FRAME,
         "promotion_id": "oaty-10",
     },
     returns=ClipOffer,
@@ -147,7 +76,7 @@ async def clip_offer(hub: "Hub", call: Call) -> ClipOffer:
     Asked again after an interruption it gives an offer that works: the same one, or a new code for
     the same token.
     """
-    wallet = _wallet(call)
+    wallet = signing_wallet(call)
     new: NewClip = call.document
     at_ms = call.at_ms(new.at)
     offer: ClipOffer = await hub.base.store.write(lambda tx: clip(hub, tx, wallet, new, at_ms))
@@ -180,7 +109,7 @@ async def show_offer(hub: "Hub", call: Call) -> dict[str, Any]:
     return _credential_offer(hub, token)
 
 
-ENDPOINTS = (record_impression, clip_offer, show_offer)
+ENDPOINTS = (clip_offer, show_offer)
 
 
 def clip(hub: "Hub", tx: Tx, wallet: str | None, new: NewClip, at_ms: int) -> ClipOffer:
@@ -269,7 +198,7 @@ def _check(
     frame = live_frame(tx.connection, frame_id, at_ms)
     offer = frames.offer(tx.connection, frame_id, promotion_id)
     if offer is None:
-        raise _not_offered(promotion_id, "promotion_id")
+        raise not_offered(promotion_id, "promotion_id")
     promotion = offers.standing(tx.connection, [promotion_id])[promotion_id]
     if promotion.status != "active":
         raise not_active(promotion, "promotion_id")
@@ -328,17 +257,6 @@ def _credential_offer(hub: "Hub", token: Token) -> dict[str, Any]:
     }
 
 
-def _wallet(call: Call) -> str:
-    """The wallet server that signed the request."""
-    if call.principal.peer_url is None:
-        raise NotAuthenticatedError(
-            "only a registered wallet server may do this, by a signed request",
-            code="signature_missing",
-            field="Signature",
-        )
-    return call.principal.peer_url
-
-
 def _check_same(known: Token, new: NewClip) -> None:
     at_ms = known.clipped_at_ms if new.at is None else to_ms(new.at)
     for field, before, now in (
@@ -353,12 +271,6 @@ def _check_same(known: Token, new: NewClip) -> None:
                 field=field,
                 remedy="make a new clip_id for a new clip",
             )
-
-
-def _not_offered(promotion_id: str, field: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"the frame does not offer {promotion_id}", code="not_offered", field=field
-    )
 
 
 def _closed(terms: Terms, promotion_id: str) -> ConflictError:

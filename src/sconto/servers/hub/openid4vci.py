@@ -3,8 +3,7 @@
     offer -> POST token (code) -> POST nonce -> POST credential (key proof) -> POST notification
 
 Section numbers below are of that specification. Errors have its form, `{"error": …}`, so that other
-people's wallets understand them. Issuing is one transaction: holder, place in the status list,
-journal entry and the coupon information for the merchant; asked again it gives the same bytes.
+people's wallets understand them. What is issued is decided in `issuing.py`.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,43 +12,23 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Meta, Struct
 
-from sconto.base.clock import rfc3339
 from sconto.base.documents import Document
-from sconto.base.errors import InvalidInputError, LocalError, ScontoError, UnavailableError
-from sconto.base.ids import handle_of
-from sconto.ledger import Entry
-from sconto.servers.endpoint import JSON, Answer, Call, endpoint
+from sconto.base.errors import InvalidInputError, ScontoError
+from sconto.servers.endpoint import Call, endpoint
 from sconto.servers.hub import codes
-from sconto.servers.hub.catalogue import day_in, shopper_limits, uses_of
-from sconto.servers.hub.clips import CONFIGURATION_ID, GRANT, is_open, validity_s
-from sconto.servers.hub.status import free_place, list_uri, token_ended
-from sconto.store import offers, tokens
-from sconto.store.tokens import Token
+from sconto.servers.hub.clips import CONFIGURATION_ID, GRANT, is_open
+from sconto.servers.hub.issuing import issue
+from sconto.servers.hub.oauth import OAuthError, oauth_answer
+from sconto.servers.hub.status import token_ended
+from sconto.store import tokens
 from sconto.store.writer import Tx
-from sconto.tokens import (
-    STATUS_LIST_SIZE,
-    TOKEN_TYP,
-    Confirmation,
-    Status,
-    StatusReference,
-    TokenClaims,
-    is_nonce,
-    issue_token,
-    make_nonce,
-    pairwise_subject,
-    verify_key_proof,
-)
+from sconto.tokens import TOKEN_TYP, is_nonce, make_nonce, verify_key_proof
 
 if TYPE_CHECKING:
     from sconto.servers.hub import Hub
 
-ISSUED = "sconto.token.issued.v1"
 _FORM = "application/x-www-form-urlencoded"
 _NONCE = "openid4vci"
-
-
-class OAuthError(LocalError):
-    """A refusal in the words of OAuth 2.0 or OpenID4VCI: `code` is their error code."""
 
 
 class TokenRequest(Struct, kw_only=True):
@@ -101,26 +80,6 @@ class Notification(Struct, kw_only=True):
     notification_id: str
     event: Literal["credential_accepted", "credential_failure", "credential_deleted"]
     event_description: str | None = None
-
-
-def oauth_answer(error: ScontoError) -> Answer:
-    """An error as RFC 6749 section 5.2 and OpenID4VCI section 8.3.1 write it."""
-    status = 400
-    headers: tuple[tuple[str, str], ...] = ()
-    code = error.code if isinstance(error, OAuthError) else "invalid_request"
-    if isinstance(error, UnavailableError):
-        status, code = 503, "temporarily_unavailable"
-        headers = (("retry-after", str(error.retry_after_s)),)
-    elif error.code == "too_large":
-        status = 413
-    elif code == "invalid_token":
-        status, headers = 401, (("www-authenticate", 'Bearer error="invalid_token"'),)
-    elif code == "invalid_client":
-        status = 401
-    said = error.message + (f" ({error.field})" if error.field else "")
-    description = "".join(c if " " <= c <= "~" and c not in '"\\' else "'" for c in said)
-    body = {"error": code, "error_description": description[:500]}
-    return Answer(msgspec.json.encode(body), status, JSON, headers)
 
 
 def _read_form(body: bytes) -> TokenRequest:
@@ -318,102 +277,6 @@ ENDPOINTS = (
 )
 
 
-def issue(hub: "Hub", tx: Tx, token_id: str, holder_jkt: str, wallet: str | None) -> str:
-    """The token's bytes for this holder; issued now, or the same as before.
-
-    1. A token has one holder: another key is refused.
-    2. It has one wallet server, where one has clipped it.
-    3. The promotion is active still, and the shopper's limit leaves room.
-    """
-    token = tokens.get(tx.connection, token_id)
-    if token is None or token.status in ("lapsed", "revoked", "deleted"):
-        raise _denied("the offer is over")
-    if token.jws is not None:
-        if token.holder_jkt != holder_jkt:
-            raise _denied("the token was issued to another key")
-        return token.jws
-    if wallet is not None and token.wallet not in (None, wallet):
-        raise _denied("the offer was made to another wallet")
-    promotion = offers.standing(tx.connection, [token.promotion_id])[token.promotion_id]
-    if promotion.status != "active":
-        raise _denied(f"the promotion is {promotion.status}")
-    terms = hub.catalogue.promised(tx.connection, token.terms_digest)
-    uses = uses_of(terms)
-    for limit, is_per_merchant in shopper_limits(terms):
-        if wallet is None:
-            raise _denied("the promotion has a limit per shopper: a registered wallet must ask")
-        merchant = token.merchant if is_per_merchant else None
-        held = tokens.count_of_holder(tx.connection, token.promotion_id, holder_jkt, merchant)
-        if (held + 1) * uses > limit:
-            raise _denied(f"shopper_limit_reached: {held} of {limit // uses} tokens were issued")
-    return _issue_new(hub, tx, token._replace(wallet=token.wallet or wallet), holder_jkt, uses)
-
-
-def _issue_new(hub: "Hub", tx: Tx, token: Token, holder_jkt: str, uses: int) -> str:
-    home = hub.base.home
-    terms = hub.catalogue.promised(tx.connection, token.terms_digest)
-    start_s, end_s = validity_s(terms, token.clipped_at_ms)
-    place = free_place(hub, tx)
-    shard, index = divmod(place, STATUS_LIST_SIZE)
-    subject = pairwise_subject(home.secret, holder_jkt, token.merchant)
-    claims = TokenClaims(
-        iss=home.url,
-        aud=token.merchant,
-        jti=token.token_id,
-        iat=token.clipped_at_ms // 1000,
-        nbf=start_s,
-        exp=end_s,
-        promotion_id=token.promotion_id,
-        terms_digest=token.terms_digest,
-        frame=token.frame_id,
-        cnf=Confirmation(jkt=holder_jkt),
-        sub=subject,
-        uses=uses,
-        status=Status(status_list=StatusReference(idx=index, uri=list_uri(hub, shard))),
-    )
-    issued = token._replace(
-        subject=subject,
-        holder_jkt=holder_jkt,
-        handle=handle_of(token.token_id),
-        status="issued",
-        status_index=place,
-        jws=issue_token(home.key, claims),
-        not_before_ms=start_s * 1000,
-        expires_at_ms=end_s * 1000,
-    )
-    tokens.issue(tx, issued)
-    tx.record(
-        Entry(
-            kind="clipped",
-            promotion_id=token.promotion_id,
-            merchant=token.merchant,
-            at_ms=token.clipped_at_ms,
-            day=day_in(terms, token.clipped_at_ms),
-            terms_digest=token.terms_digest,
-            frame_id=token.frame_id,
-            token_id=token.token_id,
-        )
-    )
-    tx.send(
-        token.merchant,
-        ISSUED,
-        token.token_id,
-        {
-            "token_id": token.token_id,
-            "promotion_id": token.promotion_id,
-            "terms_digest": token.terms_digest,
-            "frame_id": token.frame_id,
-            "client": subject,
-            "holder_jkt": holder_jkt,
-            "uses": uses,
-            "handle": issued.handle,
-            "clipped_at": rfc3339(token.clipped_at_ms),
-            "expires_at": rfc3339(end_s * 1000),
-        },
-    )
-    return issued.jws or ""
-
-
 def _authorised(hub: "Hub", call: Call) -> str:
     """The token id that the caller's access token is for."""
     scheme, _, text = (call.header(b"authorization") or "").partition(" ")
@@ -454,7 +317,3 @@ async def _signing_wallet(hub: "Hub", call: Call) -> str | None:
     if principal.tenant_kind != "wallet":
         raise OAuthError("the signer is not a wallet", code="invalid_client")
     return principal.peer_url
-
-
-def _denied(why: str) -> OAuthError:
-    return OAuthError(why, code="credential_request_denied")

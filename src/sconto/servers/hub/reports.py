@@ -56,7 +56,7 @@ class ReportedEntry(Struct, kw_only=True, omit_defaults=True):
     redemption_id: _Id160 | Literal[""] = ""
     allotment_id: _Id26 | Literal[""] = ""
     amount_minor: Amount = 0
-    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")] | Literal[""] = ""
+    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)")] | Literal[""] = ""
     is_direct: bool = False
     is_complete: bool = False
     reason: Annotated[str, Meta(max_length=64)] = ""

@@ -72,9 +72,13 @@ class Merchant:
         await self.base.stop()
 
     def promotion_opened(self, tx: Tx, promotion_id: str, added: Amounts) -> None:
-        """The merchant's own budget: all of it is this merchant's to spend."""
-        allotment_id = new_id(tx.now_ms, secrets.token_bytes(ID_RANDOM_BYTES))
+        """The merchant's own budget: all of it is this merchant's to spend, as one part."""
         home = self.base.home
+        held = ledger.available(tx.connection, home.url, [promotion_id]).get(promotion_id)
+        if held:
+            ledger.extend(tx, held[0], added)
+            return
+        allotment_id = new_id(tx.now_ms, secrets.token_bytes(ID_RANDOM_BYTES))
         ledger.grant(
             tx,
             allotment_id,

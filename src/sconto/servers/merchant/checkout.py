@@ -16,7 +16,6 @@ from msgspec import Meta
 from sconto.base.clock import MS_PER_SECOND, day_of, rfc3339
 from sconto.base.documents import Document
 from sconto.base.errors import ConflictError, NotFoundError
-from sconto.base.fields import Identifier
 from sconto.base.keys import sign_compact
 from sconto.cart import Cart, Evaluation, Refusal, encode_evaluation
 from sconto.cart.model import CART_BYTES_MAX
@@ -39,7 +38,8 @@ from sconto.tokens import TokenClaims
 if TYPE_CHECKING:
     from sconto.servers.merchant import Merchant
 
-OrderIdText = Annotated[Identifier, Meta(max_length=100)]
+#: Visible ASCII but the slash, since an order has an address.
+OrderIdText = Annotated[str, Meta(pattern=r"^[!-.0-~]{1,100}$(?!\n)")]
 ClientText = Annotated[str, Meta(min_length=1, max_length=100)]
 RESERVATION_S = 900
 _BODY_BYTES_MAX = CART_BYTES_MAX + 400_000
@@ -125,6 +125,7 @@ _EXAMPLE_CART = {
     accepts_example={"cart": _EXAMPLE_CART, "client": "card-1234"},
     returns=EvaluationReply,
     max_bytes=_BODY_BYTES_MAX,
+    is_about_document=True,
 )
 async def evaluate_cart(server: "Merchant", call: Call) -> EvaluationReply:
     """Nothing is spent. Shortage of allotments is taken into account as it is just now."""
@@ -146,6 +147,7 @@ async def evaluate_cart(server: "Merchant", call: Call) -> EvaluationReply:
     returns=OrderDocument,
     status=201,
     max_bytes=_BODY_BYTES_MAX,
+    is_about_document=True,
 )
 async def reserve(server: "Merchant", call: Call) -> OrderDocument:
     return await _check_out(server, call, "reserved")
@@ -161,6 +163,7 @@ async def reserve(server: "Merchant", call: Call) -> OrderDocument:
     returns=OrderDocument,
     status=201,
     max_bytes=_BODY_BYTES_MAX,
+    is_about_document=True,
 )
 async def redeem(server: "Merchant", call: Call) -> OrderDocument:
     return await _check_out(server, call, "redeemed")
@@ -393,7 +396,8 @@ def _keep(
         )
         receipt = sign_compact(home.key, RECEIPT_TYPE, claims)
     for coupon in held.learned:
-        coupons.add(tx, coupon)
+        if server.shelf.get(coupon.terms_digest) is not None:
+            coupons.add(tx, coupon)
     used = [_use(server, tx, held, spend, request, state, at_ms) for spend in decision.spends]
     order = Order(
         order_id=request.order_id,

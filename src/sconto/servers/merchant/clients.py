@@ -132,11 +132,15 @@ async def link_client(server: "Merchant", call: Call) -> LinkedClient:
         at_ms=None,
         now_ms=now_ms,
         nonce=shown.nonce,
+        field="",
     )
     subject = claims.sub or claims.cnf.jkt
     client = Client(client_ref, claims.iss, subject, claims.cnf.jkt, now_ms)
 
     def command(tx: Tx) -> None:
+        coupon = coupons.get(tx.connection, claims.jti)
+        if coupon is not None and coupon.is_revoked:
+            raise InvalidInputError("the token was revoked", code="token_revoked", field="token")
         known = coupons.clients_of(tx.connection, client_ref)
         if not any(one.hub == client.hub and one.subject == subject for one in known):
             coupons.recognise(tx, client)

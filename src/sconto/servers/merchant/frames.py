@@ -7,7 +7,13 @@ from msgspec import Meta
 
 from sconto.base.clock import MS_PER_SECOND
 from sconto.base.documents import Document
-from sconto.base.errors import InvalidInputError, PeerError, UnavailableError, WireError
+from sconto.base.errors import (
+    ConflictError,
+    InvalidInputError,
+    PeerError,
+    UnavailableError,
+    WireError,
+)
 from sconto.base.fields import NamedDigest, ServerUrl
 from sconto.base.keys import KeySet
 from sconto.frames import (
@@ -72,8 +78,18 @@ async def publish_frame(server: "Merchant", call: Call) -> PublishedFrame:
     )
 
     def keep(tx: Tx) -> None:
-        if store.get(tx.connection, frame.frame_id) is None:
-            store.save(tx, frame)
+        if store.get(tx.connection, frame.frame_id) is not None:
+            return
+        last = store.last_sequence(tx.connection, home.url, hub)
+        if last is not None and frame.manifest.seq <= last:
+            raise ConflictError(
+                f"the sequence {frame.manifest.seq} is taken; the last one was {last}",
+                code="sequence_too_low",
+                field="manifest.seq",
+                remedy="build the frame with a higher sequence",
+                needed=last + 1,
+            )
+        store.save(tx, frame)
 
     server.base.directory.trusted(hub)
     await server.base.store.write(keep)
@@ -97,6 +113,7 @@ async def publish_frame(server: "Merchant", call: Call) -> PublishedFrame:
 async def withdraw_frame(server: "Merchant", call: Call) -> dict[str, Any]:
     request: WithdrawalRequest = call.document
     home = server.base.home
+    server.base.directory.trusted(request.hub)
     withdrawal = Withdrawal(
         v=1, iss=home.url, aud=request.hub, seq=request.sequence, withdraws=request.frame_id
     )

@@ -1,7 +1,7 @@
 """Hubs' promotions at this merchant: accepting them, and the events that hubs send."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -10,14 +10,15 @@ from sconto.base.documents import Document, from_builtins
 from sconto.base.errors import ConflictError, InvalidInputError, NotFoundError, PeerError
 from sconto.base.fields import Digest, Identifier, NamedDigest, ServerUrl, Thumbprint
 from sconto.base.keys import verify_detached
-from sconto.ledger import Amounts, Entry
-from sconto.servers.endpoint import Call, endpoint
+from sconto.ledger import UNLIMITED, Amounts, Entry
+from sconto.servers.endpoint import INSTANT_MAX_MS, Call, endpoint
 from sconto.servers.promotions import TERMS_TYPE
 from sconto.store import coupons, ledger
 from sconto.store import promotions as store
 from sconto.store.coupons import Coupon
 from sconto.store.writer import Tx
 from sconto.terms import encode_terms, terms_digest, terms_from
+from sconto.tokens.issue import USES_MAX
 
 if TYPE_CHECKING:
     from sconto.servers.merchant import Merchant
@@ -100,20 +101,27 @@ def _tell(server: "Merchant", tx: Tx, promotion: store.Promotion, *, is_accepted
 # --- events from hubs -----------------------------------------------------------------------------
 
 
+#: The ids of servers and datastores are made by `new_id`.
+MadeId = Annotated[Identifier, Meta(max_length=26)]
+PromotionIdText = Annotated[Identifier, Meta(max_length=100)]
+_Units = Annotated[int, Meta(ge=0, le=UNLIMITED)]
+
+
 class _PromotionChanged(Document):
-    promotion_id: Identifier
+    promotion_id: PromotionIdText
     terms: Any
     signature: str
-    status: Annotated[str, Meta(pattern="^(draft|active|paused|ended)$")]
+    status: Literal["draft", "active", "paused", "ended"]
 
 
 class _AllotmentGranted(Document):
-    allotment_id: Identifier
-    promotion_id: Identifier
-    uses: Annotated[int, Meta(ge=0)]
-    amount_minor: Annotated[int, Meta(ge=0)]
+    allotment_id: MadeId
+    promotion_id: PromotionIdText
+    uses: _Units
+    amount_minor: _Units
     incarnation: Identifier
-    epoch: int = 0
+    #: The hub's incarnation.
+    epoch: Identifier
 
 
 class _AllotmentRefused(Document):
@@ -123,15 +131,15 @@ class _AllotmentRefused(Document):
 class _TokenIssued(Document):
     """The coupon information."""
 
-    token_id: Identifier
-    promotion_id: Identifier
+    token_id: MadeId
+    promotion_id: PromotionIdText
     terms_digest: Digest
     frame_id: NamedDigest
     #: Pairwise pseudonym of the client at this merchant.
-    client: Identifier
+    client: Annotated[Identifier, Meta(max_length=64)]
     holder_jkt: Thumbprint
-    uses: Annotated[int, Meta(ge=1)]
-    handle: str
+    uses: Annotated[int, Meta(ge=1, le=USES_MAX)]
+    handle: Annotated[str, Meta(max_length=24)]
     clipped_at: str
     expires_at: str
 
@@ -291,6 +299,9 @@ EVENT_HANDLERS = {
 
 def _instant(text: str, field: str) -> int:
     try:
-        return to_ms(datetime.fromisoformat(text))
+        at_ms = to_ms(datetime.fromisoformat(text))
     except ValueError:
         raise InvalidInputError("not an RFC 3339 instant", field=field) from None
+    if not 0 <= at_ms <= INSTANT_MAX_MS:
+        raise InvalidInputError("an instant of another age", field=field)
+    return at_ms

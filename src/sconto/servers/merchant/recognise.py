@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from sconto.servers.merchant import Merchant
 
 JwsText = Annotated[str, Meta(min_length=20, max_length=16_384)]
+#: What the datastore has room for.
+TOKEN_ID_MAX = 26
+SUBJECT_MAX = 64
 
 
 class Presented(Document):
@@ -56,14 +59,17 @@ def verify_presented(
     at_ms: int | None,
     now_ms: int,
     nonce: str | None = None,
+    field: str = "presented[{}].",
 ) -> list[TokenClaims]:
     """The claims of presented tokens, all of them good; `at_ms` is when the checkout happens.
 
-    Raises InvalidInputError that names the token, the proof or the claim that is wrong.
+    Raises InvalidInputError that names the token, the proof or the claim that is wrong, under
+    `field` with the token's place in it.
     """
     base = merchant.base
     result = []
     for i, one in enumerate(presented):
+        where = field.format(i)
         try:
             claims = verify_token(
                 one.token,
@@ -82,11 +88,24 @@ def verify_presented(
                 now_ms=now_ms,
             )
         except InvalidInputError as error:
-            error.field = f"presented[{i}].{error.field or 'token'}"
+            error.field = f"{where}{error.field or 'token'}"
             raise
+        if len(claims.jti) > TOKEN_ID_MAX or len(claims.sub or "") > SUBJECT_MAX:
+            raise InvalidInputError(
+                "the token's id or subject is longer than any hub of ours makes them",
+                code="malformed",
+                field=f"{where}token",
+            )
+        held = merchant.shelf.get(claims.terms_digest)
+        if held is not None and (held.hub, held.promotion_id) != (claims.iss, claims.promotion_id):
+            raise InvalidInputError(
+                "the token is of another hub or promotion than the terms that it names",
+                code="terms_mismatch",
+                field=f"{where}token",
+            )
         if merchant.status_lists.is_revoked(claims):
             raise InvalidInputError(
-                "the token was revoked", code="token_revoked", field=f"presented[{i}].token"
+                "the token was revoked", code="token_revoked", field=f"{where}token"
             )
         result.append(claims)
     return result

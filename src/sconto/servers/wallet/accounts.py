@@ -99,9 +99,7 @@ async def open_account(wallet: "Wallet", call: Call) -> OpenedAccount:
         return make_api_key(tx, new.account_id, _ACCOUNT_SCOPES, "account", secrets.token_bytes)
 
     api_key: str = await wallet.base.store.write(command)
-    return OpenedAccount(
-        account_id=new.account_id, holder_jkt=made.holder_jkt, api_key=api_key
-    )
+    return OpenedAccount(account_id=new.account_id, holder_jkt=made.holder_jkt, api_key=api_key)
 
 
 @endpoint(
@@ -164,9 +162,7 @@ async def add_account_key(wallet: "Wallet", call: Call) -> AccountKey:
     account = acting(wallet, call, call.params["account_id"])
 
     def command(tx: Tx) -> str:
-        return make_api_key(
-            tx, account.account_id, _ACCOUNT_SCOPES, "account", secrets.token_bytes
-        )
+        return make_api_key(tx, account.account_id, _ACCOUNT_SCOPES, "account", secrets.token_bytes)
 
     api_key: str = await wallet.base.store.write(command)
     return AccountKey(account_id=account.account_id, api_key=api_key)

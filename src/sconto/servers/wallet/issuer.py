@@ -105,7 +105,7 @@ class Issuer:
     async def show(
         self, frame_id: str, promotion_id: str, said_at_ms: int | None, *, key: str
     ) -> None:
-        """Tell the hub that an offer was shown; `key` makes it count once however often it is told."""
+        """Tell the hub that an offer was shown; with the same `key` it counts once."""
         document = {"frame_id": frame_id, "promotion_ids": [promotion_id]}
         await self._post("/v1/impressions", _with_at(document, said_at_ms), key=key)
 

@@ -1,0 +1,169 @@
+"""Lanes of mode `best`: the set worth most to the shopper, or for each line what gives it most.
+
+The set is searched depth-first in canonical order: with the next promotion, then without it. A
+branch is cut where what it has and the ceilings of what is to come do not exceed the best so far;
+the ceilings are computed anew whenever something was taken. Up to `EXACT_MAX` promotions the search
+always finishes, so the best is proven; beyond, as far as `NODES_MAX` steps suffice. Where they do
+not, the answer is the better of what was found and of taking the largest first, and the evaluation
+says `heuristic`.
+"""
+
+from sconto.cart.basket import Basket
+from sconto.cart.evaluation import ReasonCode
+from sconto.cart.lanes import Lane
+from sconto.cart.price import Draft
+from sconto.cart.turns import Application, Blocked, Outcome, Progress, conflict_of, key_of, turn
+
+#: A search over so many promotions always finishes: it has fewer than `NODES_MAX` nodes.
+EXACT_MAX = 12
+NODES_MAX = 2 ** (EXACT_MAX + 1)
+
+
+def run_best(applications: list[Application], basket: Basket, lane: Lane, outcome: Outcome) -> None:
+    """Search the best set; then add what costs the shopper nothing, and say why others lost."""
+    search = BestSet(applications, basket, lane, outcome.progress)
+    best = search.run()
+    outcome.progress, outcome.is_exact = best, outcome.is_exact and search.is_exact
+    chosen = {id(taken.application) for taken in best.taken}
+    winners = [taken for taken in best.taken if taken.lane is lane]
+    for application in applications:
+        if id(application) in chosen:
+            continue
+        found = turn(application, basket, best, lane)
+        if isinstance(found, Draft) and found.amount_minor == 0:
+            best.take(application, found, lane)
+        elif isinstance(found, Draft) or found.code is not None:
+            blocked = found if isinstance(found, Blocked) else Blocked(ReasonCode.BEATEN)
+            if winners and blocked.code in _LOST:
+                by = blocked.beaten_by or winners[0].application.promotion.promotion_id
+                blocked = Blocked(ReasonCode.BEATEN, by, blocked.unmet)
+            outcome.blocked.append((application, blocked))
+        else:
+            outcome.blocked.append((application, found))
+
+
+#: What a promotion that the best set left out is told in place of these.
+_LOST = frozenset(
+    {ReasonCode.NOT_COMBINABLE, ReasonCode.TOO_MANY, ReasonCode.NO_EFFECT, ReasonCode.BEATEN}
+)
+
+
+class BestSet:
+    """Depth-first search: with the next promotion, then without it, cut where a bound says so."""
+
+    def __init__(
+        self, applications: list[Application], basket: Basket, lane: Lane, start: Progress
+    ) -> None:
+        self.applications, self.basket, self.lane, self.start = applications, basket, lane, start
+        self.best = start
+        self.best_value = 0
+        self.nodes = 0
+        self.is_exact = True
+
+    def run(self) -> Progress:
+        self._visit(0, self.start, 0, self._ceilings(self.start, 0))
+        if not self.is_exact:
+            self._largest_first()
+        return self.best
+
+    def _ceilings(self, progress: Progress, first: int) -> list[int]:
+        """Bounds of the promotions from `first` on, as suffix sums, ending with 0."""
+        progress.state.closed = frozenset()
+        sums = [0]
+        for application in reversed(self.applications[first:]):
+            pricers = application.promotion.pricers
+            bound = sum(pricer.ceiling(self.basket, progress.state) for pricer in pricers)
+            sums.append(sums[-1] + bound)
+        return [0] * first + sums[::-1]
+
+    def _visit(self, number: int, progress: Progress, value: int, ceilings: list[int]) -> None:
+        if value > self.best_value:
+            self.best, self.best_value = progress, value
+        if number == len(self.applications) or value + ceilings[number] <= self.best_value:
+            return
+        self.nodes += 1
+        if self.nodes > NODES_MAX:
+            self.is_exact = False
+            return
+        application = self.applications[number]
+        found = turn(application, self.basket, progress, self.lane)
+        if isinstance(found, Draft) and found.amount_minor > 0:
+            child = progress.copy()
+            child.take(application, found, self.lane)
+            below = self._ceilings(child, number + 1)
+            self._visit(number + 1, child, value + found.amount_minor, below)
+        self._visit(number + 1, progress, value, ceilings)
+
+    def _largest_first(self) -> None:
+        """Choose by what each gives at the start, the largest first; apply in canonical order."""
+        gains = []
+        for application in self.applications:
+            found = turn(application, self.basket, self.start, self.lane)
+            if isinstance(found, Draft) and found.amount_minor > 0:
+                gains.append((-found.amount_minor, application.key, application))
+        chosen: list[Application] = []
+        for _, _, application in sorted(gains, key=lambda gain: gain[:2]):
+            wider = sorted([*chosen, application], key=key_of)
+            progress = self.start.copy()
+            for one in wider:
+                found = turn(one, self.basket, progress, self.lane)
+                if isinstance(found, Draft) and found.amount_minor > 0:
+                    progress.take(one, found, self.lane)
+            value = sum(t.draft.amount_minor for t in progress.taken if t.lane is self.lane)
+            if len(progress.taken) - len(self.start.taken) == len(wider):
+                chosen = wider
+                if value > self.best_value:
+                    self.best, self.best_value = progress, value
+
+
+def run_best_of_item(
+    applications: list[Application], basket: Basket, lane: Lane, outcome: Outcome
+) -> None:
+    """Each line, and shipping, goes to the promotion that gives it most; ties to the first."""
+    progress = outcome.progress
+    drafts: list[tuple[Application, Draft]] = []
+    for application in applications:
+        found = turn(application, basket, progress, lane)
+        if isinstance(found, Blocked):
+            outcome.blocked.append((application, found))
+        else:
+            drafts.append((application, found))
+    winners: dict[int | None, tuple[int, int]] = {}
+    for number, (_, draft) in enumerate(drafts):
+        for line, amount in _per_line(draft).items():
+            if line not in winners or amount > winners[line][0]:
+                winners[line] = (amount, number)
+    for number, (application, draft) in enumerate(drafts):
+        lines = _per_line(draft)
+        lost = [winners[line][1] for line in lines if winners[line][1] != number]
+        if lines and len(lost) == len(lines):
+            winner = drafts[lost[0]][0].promotion.promotion_id
+            outcome.blocked.append((application, Blocked(ReasonCode.BEATEN, winner)))
+            continue
+        conflict = conflict_of(application.promotion, progress, lane) if progress.taken else None
+        if conflict:
+            outcome.blocked.append((application, conflict))
+            continue
+        won = {line for line in lines if winners[line][1] == number}
+        progress.take(application, _only(draft, won, set(lines)), lane)
+
+
+def _per_line(draft: Draft) -> dict[int | None, int]:
+    """What each line, and shipping as None, would get."""
+    lines: dict[int | None, int] = dict(draft.amounts.items())
+    for line, _, _, amount in draft.uses:
+        if amount:
+            lines[line] = lines.get(line, 0) + amount
+    if draft.shipping:
+        lines[None] = draft.shipping
+    return lines
+
+
+def _only(draft: Draft, won: set[int | None], all_lines: set[int | None]) -> Draft:
+    """The draft on the lines that it won; units bought for lost ones stay used."""
+    lost = all_lines - won
+    draft.amounts = {line: amount for line, amount in draft.amounts.items() if line in won}
+    draft.uses = [use for use in draft.uses if use[0] not in lost or not use[3]]
+    if None in lost:
+        draft.shipping = 0
+    return draft
