@@ -51,7 +51,8 @@ def decode_quickly(body: bytes, kind: type[T]) -> T | None:
     2. No number has 16 digits, none is a float: all are within 2^53.
     3. No document of this kind is deeper than `JSON_DEPTH_MAX`.
     """
-    decoder = _quick_decoder(kind)
+    asked: Any = kind
+    decoder = _quick_decoder(asked)
     if (
         decoder is None
         or b"\\u" in body

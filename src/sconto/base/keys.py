@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
@@ -172,7 +173,9 @@ def verify_detached(keys: KeySet, typ: str, jws: str, payload: bytes, what: str)
 
 
 def _sign(key: SigningKey, header: dict[str, Any], payload: bytes) -> str:
-    return jose.serialize_compact(header, payload, key.jose, registry=_ED25519)
+    """What `joserfc.jws.serialize_compact` gives (the tests compare), in half the time."""
+    signed = f"{b64url(msgspec.json.encode(header))}.{b64url(payload)}"
+    return f"{signed}.{b64url(key.sign(signed.encode()))}"
 
 
 def _header(

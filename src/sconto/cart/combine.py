@@ -8,7 +8,7 @@
 A single turn is in `turns.py`, the search of the best set in `best.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sconto.cart.basket import Basket, State
 from sconto.cart.best import run_best, run_best_of_item
@@ -31,21 +31,19 @@ def combine(applications: list[Application], basket: Basket, lanes: Sequence[Lan
     return _with_exclusives(alone, applications, basket, lanes, outcome) if alone else outcome
 
 
-def lane_of(promotion: Compiled, lanes: Sequence[Lane]) -> Lane:
+def lane_of(promotion: Compiled, lanes: Mapping[str, Lane]) -> Lane:
     """The lane that the terms name, else the one for its benefits, else the merchant's last."""
-    names = [lane.name for lane in lanes]
-    for name in (promotion.lane, promotion.fallback_lane):
-        if name in names:
-            return lanes[names.index(name)]
-    return lanes[-1]
+    found = lanes.get(promotion.lane) or lanes.get(promotion.fallback_lane)
+    return found or list(lanes.values())[-1]
 
 
 def _run_lanes(
     applications: list[Application], basket: Basket, lanes: Sequence[Lane], outcome: Outcome
 ) -> None:
+    by_name = {lane.name: lane for lane in lanes}
     by_lane: dict[str, list[Application]] = {}
     for application in applications:
-        by_lane.setdefault(lane_of(application.promotion, lanes).name, []).append(application)
+        by_lane.setdefault(lane_of(application.promotion, by_name).name, []).append(application)
     for lane in lanes:
         here = by_lane.get(lane.name)
         if not here:
@@ -84,11 +82,12 @@ def _with_exclusives(
     outcome: Outcome,
 ) -> Outcome:
     """The exclusive promotion that gives most, if it gives more than all others together."""
+    by_name = {lane.name: lane for lane in lanes}
     best: tuple[int, Application, Draft] | None = None
     refused: list[tuple[Application, Blocked]] = []
     for application in alone:
         start = Progress(State.start(basket), [])
-        found = turn(application, basket, start, lane_of(application.promotion, lanes))
+        found = turn(application, basket, start, lane_of(application.promotion, by_name))
         if isinstance(found, Blocked):
             refused.append((application, found))
         elif best is None or found.amount_minor > best[0]:
@@ -103,7 +102,7 @@ def _with_exclusives(
         return outcome
     _, winner, draft = best
     result = Outcome(Progress(State.start(basket), []))
-    result.progress.take(winner, draft, lane_of(winner.promotion, lanes))
+    result.progress.take(winner, draft, lane_of(winner.promotion, by_name))
     lost = Blocked(ReasonCode.EXCLUSIVE, winner.promotion.promotion_id)
     taken = {id(taken.application) for taken in outcome.progress.taken}
     result.blocked = outcome.blocked + refused

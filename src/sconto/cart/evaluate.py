@@ -160,7 +160,7 @@ def _answer(basket: Basket, outcome: Outcome, unknown: list[Refusal]) -> Evaluat
         "the allocations sum to what is taken off",
     )
     invariant(
-        all(left >= 0 for left in end.left) and end.shipping >= 0, "nothing costs less than nothing"
+        min(end.left, default=0) >= 0 and end.shipping >= 0, "nothing costs less than nothing"
     )
     return Evaluation(
         currency=basket.cart.currency,
@@ -171,7 +171,7 @@ def _answer(basket: Basket, outcome: Outcome, unknown: list[Refusal]) -> Evaluat
             subtotal, discount, shipping, off_shipping, subtotal - discount + end.shipping
         ),
         method="exact" if outcome.is_exact else "heuristic",
-        hints=explain.hints(pairs),
+        hints=explain.hints(outcome.progress.taken, pairs),
         gifts_to_remove=tuple(line.id for line in basket.gift_lines if not end.gifts.get(line.id)),
     )
 

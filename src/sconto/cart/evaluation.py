@@ -144,6 +144,8 @@ class Unmet(Struct, frozen=True, omit_defaults=True, gc=False):
     unit: Literal["minor", "units", "distinct", "orders", "uses"] | None = None
     #: Names of which one was needed.
     expected: tuple[str, ...] = ()
+    #: What the units must be, where it is one SKU or product.
+    of: str | None = None
 
 
 class Refusal(Struct, frozen=True, omit_defaults=True):

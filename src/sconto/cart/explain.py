@@ -28,51 +28,53 @@ def applied(taken: Taken, basket: Basket, end: State) -> Applied:
     application, draft = taken.application, taken.draft
     promotion = application.promotion
     terms = promotion.terms
-    allocations = tuple(_allocations(taken, basket))
+    allocations = _allocations(taken, basket)
     amount = sum([part.amount_minor for part in allocations])
     rewards = [reward for make in draft.rewards if (reward := make(basket, end)) is not None]
     return Applied(
-        promotion_id=terms.promotion_id,
-        terms_digest=promotion.digest,
-        title=terms.title,
-        amount_minor=amount,
-        method=draft.method,
-        priority=terms.combination.priority,
-        lane=taken.lane.name,
-        token_id=application.token_id,
-        code=application.code,
-        allocations=allocations,
-        funding=share_funding(amount, terms.funding),
-        gifts=tuple(draft.gifts),
-        rewards=tuple(rewards),
+        terms.promotion_id,
+        promotion.digest,
+        terms.title,
+        amount,
+        draft.method,
+        promotion.combination.priority,
+        taken.lane.name,
+        application.token_id,
+        application.code,
+        tuple(allocations),
+        share_funding(amount, terms.funding),
+        tuple(draft.gifts),
+        tuple(rewards),
     )
 
 
 def _allocations(taken: Taken, basket: Basket) -> list[Allocation]:
     """By line id; a line whose units were chosen says how many."""
     draft, lines = taken.draft, basket.lines
-    parts = [Allocation(lines[i].id, amount) for i, amount in draft.amounts.items()]
-    if draft.uses or draft.gift_amounts or draft.shipping:
-        units: dict[int, int] = {}
-        amounts: dict[int, int] = dict(draft.amounts)
-        for line, count, _, amount in draft.uses:
-            if amount:
-                units[line] = units.get(line, 0) + count
-                amounts[line] = amounts.get(line, 0) + amount
+    if not (draft.uses or draft.gift_amounts or draft.shipping):
+        return [Allocation(lines[i].id, draft.amounts[i]) for i in sorted(draft.amounts)]
+    units: dict[int, int] = {}
+    amounts = dict(draft.amounts)
+    for line, count, _, amount in draft.uses:
+        if amount:
+            units[line] = units.get(line, 0) + count
+            amounts[line] = amounts.get(line, 0) + amount
+    parts = [
         # A line that also got something as a whole has no single number of units.
-        whole = set(draft.amounts)
-        parts = [
-            Allocation(lines[i].id, amount, None if i in whole else units.get(i))
-            for i, amount in amounts.items()
-        ]
-        for line_id, (count, amount) in draft.gift_amounts.items():
-            if amount:
-                parts.append(Allocation(line_id, amount, count))
-    parts.sort(key=lambda part: part.line_id or "")
+        Allocation(lines[i].id, amount, None if i in draft.amounts else units.get(i))
+        for i, amount in amounts.items()
+    ]
+    for line_id, (count, amount) in draft.gift_amounts.items():
+        if amount:
+            parts.append(Allocation(line_id, amount, count))
+    parts.sort(key=_line_id)
     if draft.shipping:
         parts.append(Allocation(None, draft.shipping))
-    invariant(all(part.amount_minor > 0 for part in parts), "an allocation takes something")
     return parts
+
+
+def _line_id(part: Allocation) -> str:
+    return part.line_id or ""
 
 
 def refusal(application: Application, blocked: Blocked, *, full: bool) -> Refusal:
@@ -118,13 +120,18 @@ _HINT_KINDS: dict[ReasonCode, Literal["spend_more", "add_units", "add_distinct"]
 
 
 def hints(
-    refused: Sequence[tuple[Application, Refusal]],
+    taken: Sequence[Taken], refused: Sequence[tuple[Application, Refusal]]
 ) -> tuple[Hint, ...]:
-    """What more buying would bring: for promotions that fail for one mendable reason only."""
+    """What more buying would bring: one set more of a promotion that applies, and promotions that
+    fail for one mendable reason only."""
     found = []
-    for application, one in refused:
-        if one.missing is not None and len(one.unmet) == 1 and one.code in _HINT_KINDS:
+    for one in taken:
+        if one.draft.more is not None:
+            terms = one.application.promotion.terms
+            found.append(Hint(terms.promotion_id, terms.title, "add_units", *one.draft.more))
+    for application, no in refused:
+        if no.missing is not None and len(no.unmet) == 1 and no.code in _HINT_KINDS:
             terms = application.promotion.terms
-            kind = _HINT_KINDS[one.code]
-            found.append(Hint(one.promotion_id, terms.title, kind, one.missing))
+            kind, of = _HINT_KINDS[no.code], no.unmet[0].of
+            found.append(Hint(no.promotion_id, terms.title, kind, no.missing, of))
     return tuple(found)

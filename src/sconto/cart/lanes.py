@@ -30,6 +30,10 @@ class Lane(Document):
         if self.scope == "item" and self.mode != "best":
             raise ValueError("the scope `item` goes with the mode `best`")
 
+    @property
+    def has_caps(self) -> bool:
+        return self.max_per_cart is not None or self.max_per_item is not None
+
 
 #: Prices of the catalogue, single items, the order as a whole, and last its shipping.
 DEFAULT_LANES = (

@@ -26,6 +26,7 @@ class Draft:
         "gift_amounts",
         "gifts",
         "method",
+        "more",
         "rewards",
         "shipping",
         "unmet",
@@ -43,6 +44,8 @@ class Draft:
         #: Gift lines by id: units and amount.
         self.gift_amounts: dict[str, tuple[int, int]] = {}
         self.rewards: list[RewardMaker] = []
+        #: How many units more would give more, and of what where it is one thing.
+        self.more: tuple[int, str | None] | None = None
         #: Why nothing is given, where nothing is.
         self.unmet: list[Unmet] = []
 
@@ -80,6 +83,7 @@ class Draft:
         self.gift_amounts |= other.gift_amounts
         self.rewards += other.rewards
         self.unmet += other.unmet
+        self.more = self.more or other.more
 
 
 class Pricer(Protocol):

@@ -48,6 +48,7 @@ class Compiled:
         "digest",
         "fallback_lane",
         "has_conditions",
+        "is_free",
         "key",
         "lane",
         "pricers",
@@ -66,6 +67,10 @@ class Compiled:
         self.terms, self.digest = terms, digest
         self.promotion_id = terms.promotion_id
         self.combination = terms.combination
+        own = terms.combination
+        #: Whether it goes with every other that is free too, any number of times.
+        caps = (own.combines_with, own.max_per_cart, own.max_per_item)
+        self.is_free = own.mode == "stack" and not any(cap is not None for cap in caps)
         #: Canonical order: by priority, then id, then version.
         self.key = (terms.combination.priority, terms.promotion_id, digest)
         self.fallback_lane = default_lane(terms)

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from sconto.cart.basket import Amounts, Basket, Select, convert
 from sconto.cart.evaluation import ReasonCode, Unmet
-from sconto.cart.select import SelectorCompiler, attribute_matches
+from sconto.cart.select import SelectorCompiler, attribute_matches, only_name
 from sconto.terms import conditions as c
 from sconto.terms.model import Terms
 from sconto.terms.schedule import in_weekly_hours
@@ -101,6 +101,7 @@ class QuantityCheck:
     def __init__(self, condition: c.Quantity, select: Select, path: str) -> None:
         self.low, self.high = condition.min or 0, condition.max
         self.select, self.path = select, path
+        self.of = only_name(condition.items)
 
     def measure(self, basket: Basket) -> int:
         quantities = basket.quantities
@@ -112,7 +113,8 @@ class QuantityCheck:
 
     def unmet(self, basket: Basket, before: Figures, after: Figures) -> list[Unmet]:
         codes = (ReasonCode.QUANTITY_TOO_LOW, ReasonCode.QUANTITY_TOO_HIGH)
-        return _outside(self.measure(basket), self.low, self.high, codes, "units", self.path)
+        had = self.measure(basket)
+        return _outside(had, self.low, self.high, codes, "units", self.path, self.of)
 
 
 class DistinctCheck:
@@ -232,12 +234,11 @@ class AttributeCheck:
 
 def compile_conditions(terms: Terms, selectors: SelectorCompiler) -> Check:
     """All of a promotion's conditions as one check."""
-    return AllCheck(
-        [
-            _compile(one, selectors, terms, f"conditions[{i}]")
-            for i, one in enumerate(terms.conditions)
-        ]
-    )
+    checks = [
+        _compile(one, selectors, terms, f"conditions[{i}]")
+        for i, one in enumerate(terms.conditions)
+    ]
+    return checks[0] if len(checks) == 1 else AllCheck(checks)
 
 
 def needs_after(conditions: Sequence[c.Condition]) -> bool:
@@ -318,10 +319,11 @@ def _outside(
     codes: tuple[ReasonCode, ReasonCode],
     unit: Literal["minor", "units", "distinct"],
     path: str,
+    of: str | None = None,
 ) -> list[Unmet]:
     """What is missing up to the low end, or too much above the high one (missing is None)."""
     if had < low:
-        return [Unmet(codes[0], path, low, had, low - had, unit)]
+        return [Unmet(codes[0], path, low, had, low - had, unit, of=of)]
     if high is not None and had > high:
         return [Unmet(codes[1], path, high, had, None, unit)]
     return []

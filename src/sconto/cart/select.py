@@ -27,6 +27,14 @@ class SelectorCompiler:
         return self._done[key]
 
 
+def only_name(selector: Selector) -> str | None:
+    """The SKU or product that a selector means, where it is exactly one."""
+    if len(selector.include) != 1:
+        return None
+    names = selector.include[0].skus | selector.include[0].products
+    return next(iter(names)) if len(names) == 1 else None
+
+
 def _compile(selector: Selector, *, every_line: bool) -> Select:
     if not selector.include and not selector.exclude:
         return _all_lines if every_line else _discountable

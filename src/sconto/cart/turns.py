@@ -15,6 +15,8 @@ from sconto.cart.price import Draft
 from sconto.cart.promotion import Compiled
 from sconto.terms.model import Combination
 
+_NONE: frozenset[int] = frozenset()
+
 
 class Application:
     """A promotion and what calls for it: nothing (automatic), a token, or a code."""
@@ -59,10 +61,12 @@ class Taken:
 class Progress:
     """What is left, and what was taken so far: a node of the search."""
 
-    __slots__ = ("state", "taken")
+    __slots__ = ("is_free", "state", "taken")
 
     def __init__(self, state: State, taken: list[Taken]) -> None:
         self.state, self.taken = state, taken
+        #: Whether nothing that was taken minds what else is.
+        self.is_free = all(one.application.promotion.is_free for one in taken)
 
     def copy(self) -> "Progress":
         return Progress(self.state.copy(), self.taken[:])
@@ -70,6 +74,7 @@ class Progress:
     def take(self, application: Application, draft: Draft, lane: Lane) -> None:
         draft.commit(self.state)
         self.taken.append(Taken(application, draft, lane))
+        self.is_free = self.is_free and application.promotion.is_free
 
 
 class Outcome:
@@ -96,8 +101,9 @@ def turn(
 ) -> Draft | Blocked:
     """What an application would take now, or why it cannot."""
     promotion, state = application.promotion, progress.state
-    state.closed = frozenset()
-    if progress.taken and (conflict := conflict_of(promotion, progress, lane)):
+    state.closed = _NONE
+    is_free = promotion.is_free and progress.is_free and not lane.has_caps
+    if not is_free and progress.taken and (conflict := conflict_of(promotion, progress, lane)):
         return conflict
     asks_first = promotion.has_conditions and not promotion.after
     if asks_first and not promotion.check.holds(basket, state.left, state.left):

@@ -12,6 +12,7 @@ from sconto.cart.allocate import allocate
 from sconto.cart.basket import Amounts, Basket, Factor, Select, State, convert, convert_back
 from sconto.cart.evaluation import ReasonCode, Unmet
 from sconto.cart.price import Draft, open_lines, rooms_of
+from sconto.cart.select import only_name
 from sconto.terms import benefits as b
 
 #: Units bought or used before may shift the price of the next ones by rounding, half a minor unit
@@ -141,6 +142,7 @@ class BuyGetPricer:
 
     def __init__(self, benefit: b.BuyGet, buy: Select, get: Select, initial: bool) -> None:
         self.benefit, self.buy, self.get, self.initial = benefit, buy, get, initial
+        self.of = only_name(benefit.buy) if benefit.get is None else None
 
     def price(self, basket: Basket, state: State, draft: Draft) -> None:
         draft.method = "each"
@@ -168,6 +170,7 @@ class BuyGetPricer:
         base = sum(one.base_of(k) for one, k in taken)
         take_share(draft, taken, portion(base, self.benefit.basis_points))
         self.use_bought(units, left, sets * self.benefit.buy_quantity, draft)
+        draft.more = self.more(units, bought, got, sets)
 
     def units(self, basket: Basket, state: State) -> list[Units]:
         """Open units that can be bought (mask 1), got (mask 2), or either (mask 3)."""
@@ -187,11 +190,26 @@ class BuyGetPricer:
         """How many units are missing for one set."""
         if not units:
             return Unmet(ReasonCode.NO_ITEMS_SELECTED)
-        buy, get = self.benefit.buy_quantity, self.benefit.get_quantity
-        together = sum(one.count for one in units)
-        missing = max(max(0, buy - bought) + max(0, get - got), buy + get - together)
+        needed = self.benefit.buy_quantity + self.benefit.get_quantity
+        missing = self.missing(units, bought, got, 1)
         code = ReasonCode.UNITS_TOO_FEW
-        return Unmet(code, None, buy + get, buy + get - missing, missing, "units")
+        return Unmet(code, None, needed, needed - missing, missing, "units", of=self.of)
+
+    def missing(self, units: list[Units], bought: int, got: int, sets: int) -> int:
+        """Units missing for so many sets."""
+        buy, get = sets * self.benefit.buy_quantity, sets * self.benefit.get_quantity
+        together = sum(one.count for one in units)
+        return max(max(0, buy - bought) + max(0, get - got), buy + get - together)
+
+    def more(
+        self, units: list[Units], bought: int, got: int, sets: int
+    ) -> tuple[int, str | None] | None:
+        """What is missing for one set more, where a part of it is there already."""
+        needed = self.benefit.buy_quantity + self.benefit.get_quantity
+        missing = self.missing(units, bought, got, sets + 1)
+        if sets == self.benefit.repeat_max or missing >= needed:
+            return None
+        return missing, self.of
 
     def use_bought(
         self, units: list[Units], left: dict[int, int], wanted: int, draft: Draft

@@ -5,9 +5,9 @@ that changes a running server calls its API with the key in SCONTO_API_KEY; only
 `frame build` and `db` open a home folder themselves. An error is one line on standard error and
 exit code 2.
 
-    app.py         the commands of all servers: init, serve, tenants, keys, peers, promotions, ...
-    merchant.py    frames, acceptances, checkout           hub.py, wallet.py   their own commands
-    api.py         one call to a server                    output.py           how a document is shown
+    app.py         the commands of all servers: init, serve, tenants, keys, peers, ...
+    promotions.py  promotions of a hub or merchant     merchant.py, wallet.py  their own commands
+    api.py         one call to a server                output.py    how a document is shown
 """
 
 import os

@@ -31,7 +31,7 @@ class Api:
             raise InvalidInputError(
                 "this needs an API key",
                 field=KEY_VARIABLE,
-                remedy=f"set {KEY_VARIABLE}; keys are not taken as arguments, others could see them",
+                remedy=f"set {KEY_VARIABLE}; as an argument others could see it",
             )
         self._http = httpx.Client(
             base_url=self.url,

@@ -1,4 +1,4 @@
-"""The commands of all servers: `sconto hub|merchant|wallet init`, `serve`, tenants, keys, peers, …"""
+"""The commands of all servers: `sconto hub|merchant|wallet init`, `serve`, tenants, peers, …"""
 
 from typing import Annotated
 

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -35,6 +36,7 @@ def add_to(commands: typer.Typer) -> None:
     commands.command()(reverse)
     commands.command()(order)
     commands.command("coupons")(coupons)
+    commands.command("link-code")(link_code)
 
 
 @frame_commands.command()
@@ -133,9 +135,16 @@ def accept(
     show(Api(url, home).call("POST", "/v1/acceptances", document), as_json=as_json)
 
 
+ClientOption = Annotated[str | None, typer.Option(help="Your reference of the shopper.")]
+PresentedOption = Annotated[
+    list[Path] | None,
+    typer.Option("--presented", help="What `wallet present --json` printed; may stand twice."),
+]
+
+
 def evaluate(
     file: FileArgument,
-    client: Annotated[str | None, typer.Option(help="Your reference of the shopper.")] = None,
+    client: ClientOption = None,
     url: UrlOption = None,
     home: OptionalHome = None,
     as_json: JsonOption = False,
@@ -150,7 +159,8 @@ def evaluate(
 def redeem(
     order_id: str,
     file: FileArgument,
-    client: Annotated[str | None, typer.Option(help="Your reference of the shopper.")] = None,
+    client: ClientOption = None,
+    presented: PresentedOption = None,
     url: UrlOption = None,
     home: OptionalHome = None,
     as_json: JsonOption = False,
@@ -159,6 +169,8 @@ def redeem(
     document = {"order_id": order_id, "cart": read_document(file)}
     if client is not None:
         document["client"] = client
+    if presented:
+        document["presented"] = [read_presented(path) for path in presented]
     show(Api(url, home).call("POST", "/v1/redemptions", document), as_json=as_json)
 
 
@@ -201,6 +213,22 @@ def coupons(
     """Show coupon information, as the hub told it."""
     query = {"client": client, "token_id": token_id, "handle": handle}
     show(Api(url, home).call("GET", "/v1/coupon-information", query=query), as_json=as_json)
+
+
+def link_code(
+    client: str, url: UrlOption = None, home: OptionalHome = None, as_json: JsonOption = False
+) -> None:
+    """Let a shopper who is signed in with you link a wallet: a nonce for `wallet link`."""
+    path = f"/v1/clients/{quote(client, safe='')}/link-codes"
+    show(Api(url, home).call("POST", path), as_json=as_json)
+
+
+def read_presented(path: Path) -> dict[str, str]:
+    """Token and proof in a file that `wallet present` wrote."""
+    value = read_document(path)
+    if not isinstance(value, dict) or not {"token", "proof"} <= value.keys():
+        raise InvalidInputError("it has no token and proof", field="--presented")
+    return {name: str(value[name]) for name in ("token", "proof")}
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:

@@ -80,9 +80,10 @@ class Replay:
 
         async def prove() -> dict[str, Any]:
             nonce = await merchant.link_code(holder)
-            return await self.network.wallet_client.link(
+            linked: dict[str, Any] = await self.network.wallet_client.link(
                 token_id=token_id, client=holder, nonce=nonce, account_id=holder
             )
+            return linked
 
         linked: dict[str, Any] = await self.again(prove)
         self.linked.add((basket.merchant, holder))

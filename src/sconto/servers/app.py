@@ -28,10 +28,9 @@ from sconto.servers import exchange as events
 from sconto.servers.config import Home, lock_home
 from sconto.servers.endpoint import Answer, Call, Endpoint, endpoint
 from sconto.servers.openapi import openapi_document
-from sconto.servers.pages import Pages
+from sconto.servers.pages import Pages, session
 from sconto.servers.peers import Directory, PeerClient, make_http
 from sconto.servers.principal import (
-    SESSION_COOKIE,
     KeyRing,
     Principal,
     session_key_id,
@@ -69,8 +68,8 @@ class Base:
     async def start(self) -> None:
         """Open connections to the outside; needs the event loop."""
         self.http = make_http()
-        self.client = PeerClient(self.home, self.http, wall_clock_ms)
-        self.directory = Directory(self.store, self.http, wall_clock_ms)
+        self.client = PeerClient(self.home, self.http, lambda: self.wall_clock())
+        self.directory = Directory(self.store, self.http, lambda: self.wall_clock())
         self.deliverer = events.Deliverer(self.store, self.client)
         await self.deliverer.start()
 
@@ -94,10 +93,10 @@ class Base:
             scheme, _, text = authorization.partition(" ")
             if scheme.lower() != "bearer":
                 raise NotAuthenticatedError("only bearer keys are accepted", field="Authorization")
-            return self.key_ring.principal(text, wall_clock_ms(), self.store.read)
+            return self.key_ring.principal(text, self.wall_clock(), self.store.read)
         if call.header(b"signature") is not None:
             return await self.authenticate_peer(call)
-        cookie = call.cookies().get(SESSION_COOKIE)
+        cookie = call.cookies().get(self.pages.cookie)
         if cookie is not None:
             return self._session(call, cookie)
         raise NotAuthenticatedError(
@@ -123,7 +122,7 @@ class Base:
                 [(k.decode("latin-1"), v.decode("latin-1")) for k, v in call.header_list],
                 call.body,
                 lookup,
-                now_s=wall_clock_ms() // 1000,
+                now_s=self.wall_clock() // 1000,
             )
 
         try:
@@ -134,7 +133,7 @@ class Base:
                 raise
             signed = verify()
         peer = self.directory.trusted(signed.peer_url)
-        if not self.replays.is_new(signed.signature_id, wall_clock_ms()):
+        if not self.replays.is_new(signed.signature_id, self.wall_clock()):
             raise NotAuthenticatedError(
                 "this signed request was received before",
                 code="signature_replayed",
@@ -144,7 +143,7 @@ class Base:
         return Principal(peer.tenant_id, peer.kind, peer.scopes, peer_url=peer.url)
 
     def _session(self, call: Call, cookie: str) -> Principal:
-        now_ms = wall_clock_ms()
+        now_ms = self.wall_clock()
         key_id = session_key_id(self.home.secret, cookie, now_ms)
         key = None if key_id is None else self.key_ring.get(key_id, now_ms, self.store.read)
         if key is None or key.revoked_at_ms is not None:
@@ -230,7 +229,15 @@ async def reference(server: Server, call: Call) -> Answer:
 
 
 #: Endpoints that every server has.
-COMMON = (health, ready, profile, events.receive_events, openapi, reference)
+COMMON = (
+    health,
+    ready,
+    profile,
+    events.receive_events,
+    openapi,
+    reference,
+    *session.ENDPOINTS,
+)
 
 
 def build_app(server: Server) -> Litestar:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from sconto.base.errors import InvalidInputError, PeerError, ScontoError
+from sconto.base.errors import InvalidInputError, PeerError, ScontoError, UnavailableError
 from sconto.federation.events import (
     BATCH_BYTES_MAX,
     BATCH_EVENTS_MAX,
@@ -135,6 +135,8 @@ class Deliverer:
                 url=destination,
                 remedy="it was restored from a backup: it must register a new incarnation",
             )
+        if acked > rows[len(events) - 1][0]:
+            raise PeerError(f"{destination} acknowledged what was never sent", url=destination)
         await self._store.write(lambda tx: exchange.acknowledge(tx.connection, destination, acked))
         return True
 
@@ -198,8 +200,8 @@ async def _apply_once(server: Any, source: str, event: Event) -> None:
 
     try:
         await server.base.store.write(apply)
-    except ScontoError:
+    except UnavailableError:
         raise
-    except Exception:
+    except Exception:  # also an error after the first write: it would come again and again
         log.exception("an event cannot be applied", extra={"peer": source, "type": event.type})
         await server.base.store.write(park)

@@ -227,7 +227,7 @@ def _reason(error: httpx.HTTPError) -> str:
 
 
 def make_http() -> httpx.AsyncClient:
-    """The client for all requests to peers: bounded in time, no redirects, no proxy from outside."""
+    """The client for all requests to peers: bounded in time, no redirects, no proxy."""
     return httpx.AsyncClient(
         timeout=httpx.Timeout(10.0, connect=3.0),
         follow_redirects=False,

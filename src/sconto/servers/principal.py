@@ -6,6 +6,7 @@ which is safe to store because the secret has 256 random bits.
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from sconto.store.writer import Tx
 KEY_PREFIX = "sconto"
 SESSION_COOKIE = "sconto_session"
 SESSION_LIFE_MS = 12 * 3600 * 1000
+_KEY_ID = re.compile("[0-9A-Z]{26}")
 
 #: Everything that a key may be allowed, and what it means.
 SCOPES = {
@@ -101,7 +103,7 @@ class KeyRing:
         Raises NotAuthenticatedError, in the same words for an unknown, wrong or revoked key.
         """
         parts = text.split("_", 2)
-        if len(parts) != 3 or parts[0] != KEY_PREFIX or len(parts[1]) != 26:
+        if len(parts) != 3 or parts[0] != KEY_PREFIX or not _KEY_ID.fullmatch(parts[1]):
             raise _unknown_key()
         key = self.get(parts[1], now_ms, read)
         secret_hash = key.secret_hash if key else bytes(32)
@@ -124,7 +126,7 @@ class KeyRing:
 
 
 def make_session(secret: bytes, key_id: str, now_ms: int) -> str:
-    """The cookie of a browser that signed in with a key: signed, with an end, without the secret."""
+    """The cookie of a browser that signed in with a key: signed, with an end, no secret in it."""
     payload = b64url(msgspec.json.encode({"key": key_id, "exp": now_ms + SESSION_LIFE_MS}))
     return f"{payload}.{b64url(_mac(secret, payload))}"
 

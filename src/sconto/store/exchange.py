@@ -110,34 +110,40 @@ def streams(connection: sa.Connection) -> list[Stream]:
 
 def pending(connection: sa.Connection, destination: str, limit: int) -> list[tuple[int, bytes]]:
     """The oldest events that a peer has not acknowledged, with their numbers."""
-    rows = connection.execute(
-        sa.select(outbox.c.sequence, outbox.c.event)
-        .where(outbox.c.destination == destination)
-        .order_by(outbox.c.sequence)
-        .limit(limit)
-    )
-    return [(row.sequence, row.event) for row in rows]
+    return [
+        (sequence, event)
+        for sequence, event in _PENDING.rows(connection, destination=destination, limit=limit)
+    ]
+
+
+_PENDING = Prepared(
+    sa.select(outbox.c.sequence, outbox.c.event)
+    .where(outbox.c.destination == sa.bindparam("destination"))
+    .order_by(outbox.c.sequence)
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+)
 
 
 def acknowledge(connection: sa.Connection, destination: str, sequence: int) -> None:
-    """A peer has everything up to `sequence`; going back is not possible."""
-    connection.execute(
-        sa.update(outbox_streams)
-        .where(
-            outbox_streams.c.destination == destination,
-            outbox_streams.c.acked_sequence < sequence,
-            outbox_streams.c.last_sequence >= sequence,
-        )
-        .values(acked_sequence=sequence)
+    """A peer has everything up to `sequence`; no effect when that is old, or was never sent."""
+    if _ACKNOWLEDGE.run(connection, to=destination, number=sequence):
+        _FORGET.run(connection, to=destination, number=sequence)
+
+
+_ACKNOWLEDGE = Prepared(
+    sa.update(outbox_streams)
+    .where(
+        outbox_streams.c.destination == sa.bindparam("to"),
+        outbox_streams.c.acked_sequence < sa.bindparam("number"),
+        outbox_streams.c.last_sequence >= sa.bindparam("number"),
     )
-    acked = sa.select(outbox_streams.c.acked_sequence).where(
-        outbox_streams.c.destination == destination
+    .values(acked_sequence=sa.bindparam("number"))
+)
+_FORGET = Prepared(
+    sa.delete(outbox).where(
+        outbox.c.destination == sa.bindparam("to"), outbox.c.sequence <= sa.bindparam("number")
     )
-    connection.execute(
-        sa.delete(outbox).where(
-            outbox.c.destination == destination, outbox.c.sequence <= acked.scalar_subquery()
-        )
-    )
+)
 
 
 def received(connection: sa.Connection, source: str) -> int:
@@ -206,7 +212,9 @@ def park(
 
 def parked(connection: sa.Connection, source: str | None = None) -> list[dict[str, Any]]:
     """Events that wait for a person, oldest first."""
-    query = sa.select(parked_events).order_by(parked_events.c.parked_at_ms)
+    query = sa.select(parked_events).order_by(
+        parked_events.c.parked_at_ms, parked_events.c.source, parked_events.c.sequence
+    )
     if source is not None:
         query = query.where(parked_events.c.source == source)
     return [dict(row._mapping) for row in connection.execute(query)]

@@ -122,9 +122,7 @@ def extend(tx: Tx, allotment: Allotment, added: Amounts) -> None:
     )
     grown = tx.write(
         sa.update(allotments)
-        .where(
-            allotments.c.allotment_id == allotment.allotment_id, allotments.c.state == "open"
-        )
+        .where(allotments.c.allotment_id == allotment.allotment_id, allotments.c.state == "open")
         .values(
             granted_uses=allotments.c.granted_uses + added.uses,
             granted_minor=allotments.c.granted_minor + added.minor,
@@ -145,11 +143,10 @@ def settle(tx: Tx, allotment_id: str, amounts: Amounts, reference: str) -> bool:
     return True
 
 
-def settle_own(tx: Tx, allotment: Allotment, amounts: Amounts, reference: str) -> None:
+def settle_own(tx: Tx, promotion_id: str, holder: str, amounts: Amounts, reference: str) -> None:
     """Spent from a part of this server's own budget: `spend` has taken it from the row already."""
-    _move(tx, allotment.promotion_id, "open", "spent", amounts)
-    debit = _open(allotment.holder)
-    _transfer(tx, allotment.promotion_id, debit, Account.SPENT, amounts, "settle", reference)
+    _move(tx, promotion_id, "open", "spent", amounts)
+    _transfer(tx, promotion_id, _open(holder), Account.SPENT, amounts, "settle", reference)
 
 
 def unsettle(tx: Tx, allotment_id: str, amounts: Amounts, reference: str) -> None:
@@ -318,9 +315,7 @@ _TAKE = Prepared(
 )
 _GIVE_BACK = Prepared(
     sa.update(allotments)
-    .where(
-        allotments.c.allotment_id == sa.bindparam("allotment"), allotments.c.state == "open"
-    )
+    .where(allotments.c.allotment_id == sa.bindparam("allotment"), allotments.c.state == "open")
     .values(
         left_uses=allotments.c.left_uses + _USES,
         left_minor=allotments.c.left_minor + _MINOR,
@@ -390,9 +385,7 @@ def _insert(tx: Tx, allotment: Allotment) -> None:
 def _take(tx: Tx, allotment_id: str, amounts: Amounts) -> Allotment | None:
     """What is left of an open part after `amounts` were taken; None: it has less than that."""
     _invariant_not_negative(amounts)
-    row = _TAKE.first(
-        tx.changing(), allotment=allotment_id, uses=amounts.uses, minor=amounts.minor
-    )
+    row = _TAKE.first(tx.changing(), allotment=allotment_id, uses=amounts.uses, minor=amounts.minor)
     return None if row is None else _allotment(row)
 
 

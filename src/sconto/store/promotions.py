@@ -112,7 +112,8 @@ def save(
 ) -> None:
     """Keep a version and make it the one in force; `status` and acceptance are of the promotion.
 
-    Raises ConflictError when the version is known with other content or is not the next one.
+    An older version than the one in force is kept beside it. Raises ConflictError when the version
+    is known with other content, or the id belongs to another tenant.
     """
     known = get(tx.connection, version.promotion_id)
     if known is not None and known.tenant_id != tenant_id:

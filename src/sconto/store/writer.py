@@ -114,6 +114,8 @@ class Store:
         self.source = source
         self.clock = clock
         self.on_commit: Callable[[set[str]], None] = lambda destinations: None
+        #: How many batches are durable; it grows before the replies of a batch are released.
+        self.commits = 0
         self._write_engine = open_engine(url)
         self._connection = connect(self._write_engine)
         self._read_engine = open_engine(url, read_only=True)
@@ -123,11 +125,22 @@ class Store:
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other process can write: SQLite's home is locked (`servers.config`)."""
+        return self._write_engine.dialect.name == "sqlite"
+
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A read-only connection with one consistent view."""
-        with self._read_engine.connect() as connection, connection.begin():
-            yield connection
+        """A read-only connection with one consistent view.
+
+        Raises UnavailableError when the database does not answer.
+        """
+        try:
+            with self._read_engine.connect() as connection, connection.begin():
+                yield connection
+        except DBAPIError as error:
+            raise _as_answer(error) from error
 
     async def write(self, command: Callable[[Tx], Any]) -> Any:
         """Run a command and wait until its effect is durable; gives what it returned.
@@ -220,6 +233,7 @@ class Store:
                 _die(error)
             if ticket is None or not self._was_committed(ticket):
                 return error
+        self.commits += 1
         for callback in callbacks:
             callback()
         _release(replies)

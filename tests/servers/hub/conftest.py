@@ -5,7 +5,7 @@ peers is caught on the way out. Both databases, always.
 """
 
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,7 @@ from sconto.servers.config import create_home
 from sconto.servers.hub import Hub
 from sconto.servers.principal import make_api_key
 from sconto.statistics import Counters
-from sconto.store import access, exchange, journal
+from sconto.store import access, exchange, journal, reports
 from sconto.store.schema import metadata
 from sconto.store.writer import Tx
 from sconto.terms import terms_digest, terms_from
@@ -93,7 +93,9 @@ class World:
             )
         assert request.url.path == "/v1/events", request.url
         events = decode_batch(request.content)
-        peer.events += [e for e in events if e.sequence == len(peer.events) + 1 or not peer.events]
+        for event in events:
+            if event.sequence == len(peer.events) + 1:
+                peer.events.append(event)
         return httpx.Response(200, json={"acked": events[-1].sequence})
 
     async def call(
@@ -427,3 +429,62 @@ async def world(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Worl
             )
             world.admin_key = await world.make_key("operator", "operator", "admin")
             yield world
+
+
+class Till:
+    """A merchant's checkout, as far as its reports go."""
+
+    def __init__(
+        self, world: World, terms: dict[str, Any], frame: Frame, allotment_id: str
+    ) -> None:
+        self.world, self.terms, self.frame = world, terms, frame
+        self.allotment_id = allotment_id
+
+    async def token_id(self, clip_id: str = "clip-1") -> str:
+        """A token in a holder's hand."""
+        clipped = await self.world.clip(self.frame, self.terms["promotion_id"], clip_id)
+        return self.world.claims(await self.world.take(clipped)).jti
+
+    def entry(self, kind: str = "redeemed", **changes: Any) -> dict[str, Any]:
+        """A report about a whole dollar, unless `changes` say otherwise."""
+        base = {
+            "redemption_id": "r1",
+            "order_id": "order-1",
+            "allotment_id": self.allotment_id,
+            "amount_minor": 100,
+            "currency": "USD",
+            "is_direct": kind == "redeemed",
+        }
+        at_ms = changes.pop("at_ms", self.world.hub.base.clock())
+        return self.world.entry(kind, self.terms, at_ms, **(base | changes))
+
+    async def report(self, *entries: dict[str, Any]) -> None:
+        await self.world.deliver(
+            self.world.shop, *(("sconto.journal.reported.v1", entry) for entry in entries)
+        )
+
+    def state(self, redemption_id: str = "r1") -> tuple[str, str | None] | None:
+        with self.world.hub.base.store.read() as connection:
+            found = reports.get(connection, redemption_id)
+        return None if found is None else (found.state, found.dispute)
+
+
+@pytest.fixture
+def till_of(world: World) -> Callable[..., Awaitable[Till]]:
+    """Makes a till for a new promotion; arguments as of `World.promise`."""
+
+    async def make(**changes: Any) -> Till:
+        terms = await world.promise(**changes)
+        frame = world.frame(terms)
+        if terms["access"] == {"type": "token"}:
+            assert (await world.publish(frame)).status_code == 201
+        await world.settle_outbox()
+        granted = world.shop.of_type("sconto.allotment.granted.v1")[-1]
+        return Till(world, terms, frame, granted["allotment_id"])
+
+    return make
+
+
+@pytest.fixture
+async def till(till_of: Callable[..., Awaitable[Till]]) -> Till:
+    return await till_of()

@@ -30,8 +30,8 @@ async def budget(shop: Any, promotion_id: str) -> dict[str, int]:
 async def test_evaluating_spends_nothing(shop: Any, make_terms: Any, make_cart: Any) -> None:
     """A quote says what applies, what does not and why, as things stand; no row is written."""
     await publish(shop, make_terms("ten"))
-    least = {"type": "subtotal", "min_minor": 10_000}
-    await publish(shop, make_terms("big", 5000, conditions=[least]))
+    three = {"type": "quantity", "min": 3, "items": {"include": [{"brands": ["oaty"]}]}}
+    await publish(shop, make_terms("big", 5000, conditions=[three]))
     before = shop.rows()
     reply = await shop.post("/v1/evaluations", {"cart": make_cart(codes=("NOPE",))})
     assert reply.status == 200
@@ -39,8 +39,8 @@ async def test_evaluating_spends_nothing(shop: Any, make_terms: Any, make_cart: 
     assert [(a["promotion_id"], a["amount_minor"]) for a in evaluation["applied"]] == [("ten", OFF)]
     assert evaluation["totals"]["total_minor"] == 1050 - OFF
     refused = {one["promotion_id"]: one for one in evaluation["refused"]}
-    assert refused["big"]["code"] == "subtotal_too_low"
-    assert (refused["big"]["needed"], refused["big"]["had"]) == (10_000, 1050)
+    assert refused["big"]["code"] == "quantity_too_low"
+    assert (refused["big"]["needed"], refused["big"]["had"]) == (3, 2)
     assert refused[""]["presented_code"] == "NOPE"
     assert shop.rows() == before
 

@@ -4,15 +4,19 @@ import asyncio
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
 from sconto.base.ids import handle_of
 from sconto.base.keys import SigningKey
+from sconto.store import schema
 from sconto.tokens import issue_token
 from sconto.wallet import claims_of
 
 pytestmark = pytest.mark.anyio
 
+#: For what is decided before anything is stored.
+ONE_DATABASE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 #: Everything that a clip asks of a hub, in order.
 STEPS = (
     "/v1/frames/",
@@ -172,8 +176,6 @@ async def test_a_wallet_that_lost_its_datastore_gets_the_token_back(
     first = await world.clip(key, frame_id=frame_id)
 
     def forget(tx: Any) -> None:
-        from sconto.store import schema
-
         tx.write(schema.clips.delete())
         tx.write(schema.tokens.delete())
 
@@ -235,8 +237,6 @@ def other_claims(world: Any, **changed: Any) -> Any:
     """A change of the credential answer: the hub signs other claims than it promised."""
 
     def change(answer: Any) -> Any:
-        import msgspec
-
         claims = claims_of(answer["credentials"][0]["credential"])
         if changed.get("cnf"):
             changed["cnf"] = msgspec.structs.replace(
@@ -249,6 +249,7 @@ def other_claims(world: Any, **changed: Any) -> Any:
     return change
 
 
+@ONE_DATABASE
 @pytest.mark.parametrize(
     ("changed", "code"),
     [
@@ -312,6 +313,7 @@ async def test_the_token_of_another_clip_is_not_taken_for_this_one(
     assert world.wallet.rows()["tokens"] == 1
 
 
+@ONE_DATABASE
 @pytest.mark.parametrize(
     ("path", "change"),
     [

@@ -133,6 +133,11 @@ def test_the_order_of_the_texts_is_the_order_of_the_numbers() -> None:
     assert sorted(texts) == texts
 
 
+def test_the_largest_batch_passes() -> None:
+    many = [replace(EVENT, sequence=i + 1) for i in range(BATCH_EVENTS_MAX)]
+    assert decode_batch(encode_batch(many)) == tuple(many)
+
+
 def test_unknown_extensions_are_passed_over() -> None:
     assert decode_batch(batch(traceparent="00-1-2-01", datacontenttype=None)) == (EVENT,)
 

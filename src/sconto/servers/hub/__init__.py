@@ -34,6 +34,7 @@ from sconto.servers.hub import (
     gallery,
     impressions,
     openid4vci,
+    pages,
     reports,
     status,
 )
@@ -57,6 +58,7 @@ class Hub:
         *clips.ENDPOINTS,
         *openid4vci.ENDPOINTS,
         *status.ENDPOINTS,
+        *pages.ENDPOINTS,
     )
     event_handlers = {**allotments.EVENT_HANDLERS, **reports.EVENT_HANDLERS}  # noqa: RUF012
 

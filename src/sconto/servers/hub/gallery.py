@@ -100,15 +100,11 @@ async def list_frames(hub: "Hub", call: Call) -> FramePage:
             audience=hub.base.home.url,
             issuer=call.query.get("merchant"),
             promotion_id=call.query.get("promotion_id"),
-            before=_cursor(call.query.get("before")),
+            before=cursor(call.query.get("before")),
             limit=limit,
         )
         shown = frame_documents(hub, connection, found)
-    last = found[-1] if len(found) == limit else None
-    return FramePage(
-        frames=tuple(shown),
-        next=None if last is None else f"{last.received_at_ms}.{frame_key(last.frame_id)}",
-    )
+    return FramePage(frames=tuple(shown), next=next_cursor(found, limit))
 
 
 @endpoint(
@@ -273,7 +269,15 @@ def not_active(promotion: offers.Standing, field: str) -> ConflictError:
     )
 
 
-def _cursor(text: str | None) -> tuple[int, str] | None:
+def next_cursor(found: list[store.StoredFrame], limit: int) -> str | None:
+    """`before` of the page after these frames; None: there is none."""
+    if len(found) < limit:
+        return None
+    return f"{found[-1].received_at_ms}.{frame_key(found[-1].frame_id)}"
+
+
+def cursor(text: str | None) -> tuple[int, str] | None:
+    """The place in the list that `before` names; InvalidInputError for anything else."""
     if text is None:
         return None
     number, _, key = text.partition(".")

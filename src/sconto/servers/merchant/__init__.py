@@ -9,7 +9,9 @@ then it is a promotion engine for one shop.
     clients.py     recognise a client, coupon information     -> sconto.tokens, store.coupons
     offers.py      accept hubs' promotions; events from hubs  -> store.promotions, store.ledger
     frames.py      keep a frame and distribute it to its hub  -> sconto.frames
+    pages.py       a till and its orders, for people
     shelf.py       the promotions in force, compiled
+    stock.py       what is left of the allotments, for whoever only asks
 """
 
 import asyncio
@@ -23,9 +25,10 @@ from sconto.ledger import Amounts
 from sconto.servers import admin, promotions
 from sconto.servers.app import Base, wall_clock_ms
 from sconto.servers.config import Home
-from sconto.servers.merchant import checkout, clients, frames, offers, returns
+from sconto.servers.merchant import checkout, clients, frames, offers, pages, returns
 from sconto.servers.merchant.shelf import Shelf
 from sconto.servers.merchant.status import StatusLists
+from sconto.servers.merchant.stock import Stock
 from sconto.store import access, ledger
 from sconto.store import promotions as promotion_store
 from sconto.store.writer import Tx
@@ -49,6 +52,7 @@ class Merchant:
         *returns.ENDPOINTS,
         *clients.ENDPOINTS,
         *frames.ENDPOINTS,
+        *pages.ENDPOINTS,
     )
     event_handlers = offers.EVENT_HANDLERS
 
@@ -56,6 +60,7 @@ class Merchant:
         self.base = Base(home, clock)
         self.shelf = Shelf(self.base.store)
         self.shelf.load()
+        self.stock = Stock(self.base.store, home.url)
         #: Promotions that more allotment was asked for, and when (milliseconds).
         self._asked_at_ms: dict[str, int] = {}
 

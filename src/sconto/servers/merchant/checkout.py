@@ -7,6 +7,7 @@ same one.
 """
 
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -22,6 +23,7 @@ from sconto.cart.model import CART_BYTES_MAX
 from sconto.ledger import Amounts, Entry, wants_more
 from sconto.redemption import (
     RECEIPT_TYPE,
+    Available,
     Decision,
     Spend,
     decide,
@@ -29,7 +31,13 @@ from sconto.redemption import (
     receipt_claims,
 )
 from sconto.servers.endpoint import Call, endpoint
-from sconto.servers.merchant.recognise import Holding, Presented, holding, verify_presented
+from sconto.servers.merchant.recognise import (
+    Holding,
+    Presented,
+    anonymous,
+    holding,
+    verify_presented,
+)
 from sconto.store import coupons, ledger, orders
 from sconto.store.orders import Order, Redemption
 from sconto.store.writer import Tx
@@ -131,9 +139,13 @@ async def evaluate_cart(server: "Merchant", call: Call) -> EvaluationReply:
     """Nothing is spent. Shortage of allotments is taken into account as it is just now."""
     request: EvaluationRequest = call.document
     at_ms = call.at_ms(request.at)
-    claims = await _verified(server, call, request, request.order_id or "", at_ms)
-    with server.base.store.read() as connection:
-        _, decision = _decide(server, connection, request, claims, "", at_ms)
+    if request.client is None and not request.cart.codes and not request.presented:
+        held = anonymous(request.cart)
+    else:
+        claims = _verified(server, call, request, request.order_id or "", at_ms)
+        with server.base.store.read() as connection:
+            held = holding(connection, request.cart, request.client, claims, at_ms)
+    decision = _decide(server, held, server.stock.available, "", at_ms)
     return EvaluationReply(evaluation=decision.evaluation)
 
 
@@ -284,15 +296,13 @@ async def expire_overdue(server: "Merchant") -> None:
 # --- the decision and its storing -----------------------------------------------------------------
 
 
-async def _verified(
+def _verified(
     server: "Merchant",
     call: Call,
     request: EvaluationRequest | CheckoutRequest,
     order_id: str,
     at_ms: int,
 ) -> list[TokenClaims]:
-    if not request.presented:
-        return []
     return verify_presented(
         server,
         request.presented,
@@ -305,26 +315,18 @@ async def _verified(
 
 
 def _decide(
-    server: "Merchant",
-    connection: sa.Connection,
-    request: EvaluationRequest | CheckoutRequest,
-    claims: list[TokenClaims],
-    order_id: str,
-    at_ms: int,
-) -> tuple[Holding, Decision]:
-    held = holding(connection, request.cart, request.client, claims, at_ms)
-    url = server.base.home.url
+    server: "Merchant", held: Holding, available: Available, order_id: str, at_ms: int
+) -> Decision:
     with server.shelf.lock:
-        decision = decide(
+        return decide(
             held.cart,
             server.shelf.index,
             held.holder,
             at_ms,
-            merchant=url,
+            merchant=server.base.home.url,
             order_id=order_id,
-            available=lambda ids: ledger.available(connection, url, ids),
+            available=available,
         )
-    return held, decision
 
 
 async def _check_out(
@@ -333,15 +335,20 @@ async def _check_out(
     request: CheckoutRequest = call.document
     at_ms = call.at_ms(request.at)
     body_hash = call.body_hash()
-    with server.base.store.read() as connection:
-        known = orders.get(connection, request.order_id)
-    claims = [] if known else await _verified(server, call, request, request.order_id, at_ms)
+    claims: list[TokenClaims] = []
+    if request.presented:
+        with server.base.store.read() as connection:
+            known = orders.get(connection, request.order_id)
+        if known is None:  # a repeated request needs no fresh proof
+            claims = _verified(server, call, request, request.order_id, at_ms)
 
     def command(tx: Tx) -> OrderDocument:
         known = orders.get(tx.connection, request.order_id)
         if known is not None:
             return _repeated(tx.connection, known, body_hash, state)
-        held, decision = _decide(server, tx.connection, request, claims, request.order_id, at_ms)
+        held = holding(tx.connection, request.cart, request.client, claims, at_ms)
+        available = partial(ledger.available, tx.connection, server.base.home.url)
+        decision = _decide(server, held, available, request.order_id, at_ms)
         return _keep(server, tx, request, held, decision, body_hash, state, at_ms)
 
     done: OrderDocument = await server.base.store.write(command)
@@ -502,10 +509,8 @@ def _settle_own(server: "Merchant", tx: Tx, used: Redemption) -> None:
     terms = server.shelf.get(used.terms_digest)
     if terms is None or terms.hub is not None:
         return
-    allotment = ledger.get(tx.connection, used.allotment_id)
-    if allotment is not None:
-        amounts = Amounts(1, used.amount_minor)
-        ledger.settle_own(tx, allotment, amounts, used.redemption_id)
+    amounts = Amounts(1, used.amount_minor)
+    ledger.settle_own(tx, used.promotion_id, used.merchant, amounts, used.redemption_id)
 
 
 def _end_reservation(

@@ -16,6 +16,7 @@ from sconto.base.documents import Document
 from sconto.base.errors import InvalidInputError
 from sconto.base.ids import handle_of, normalise_handle
 from sconto.cart import Cart, HeldToken, Holder
+from sconto.cart.model import STRANGER
 from sconto.store import coupons
 from sconto.store.coupons import Coupon
 from sconto.tokens import TokenClaims, verify_proof, verify_token
@@ -161,6 +162,11 @@ def holding(
     holder = Holder(client=client, proven=bool(known), tokens=tokens)
     rest = cart if len(codes) == len(cart.codes) else _with_codes(cart, tuple(codes))
     return Holding(holder, rest, known, frozenset(shown), tuple(learned))
+
+
+def anonymous(cart: Cart) -> Holding:
+    """What `holding` gives where nothing was presented or typed and no client is named."""
+    return Holding(STRANGER, cart, {}, frozenset(), ())
 
 
 def _is_usable(coupon: Coupon, at_ms: int) -> bool:

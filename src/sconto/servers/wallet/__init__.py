@@ -21,7 +21,15 @@ from collections.abc import Callable
 from sconto.servers import admin
 from sconto.servers.app import Base, wall_clock_ms
 from sconto.servers.config import Home
-from sconto.servers.wallet import accounts, clips, presentations, reports, savings, tokens
+from sconto.servers.wallet import (
+    accounts,
+    clips,
+    pages,
+    presentations,
+    reports,
+    savings,
+    tokens,
+)
 from sconto.servers.wallet.course import Turns
 from sconto.servers.wallet.promises import Promises
 from sconto.servers.wallet.vault import Vault
@@ -40,6 +48,7 @@ class Wallet:
         *tokens.ENDPOINTS,
         *presentations.ENDPOINTS,
         *savings.ENDPOINTS,
+        *pages.ENDPOINTS,
     )
     event_handlers = reports.EVENT_HANDLERS
 

@@ -14,7 +14,6 @@ the first step: there the hub has shown it.
 """
 
 import hashlib
-import logging
 import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +29,7 @@ from sconto.servers.admin import TenantIdText
 from sconto.servers.endpoint import Call, endpoint
 from sconto.servers.wallet import tokens as documents
 from sconto.servers.wallet.accounts import acting
+from sconto.servers.wallet.course import Course
 from sconto.servers.wallet.problems import asking
 from sconto.servers.wallet.tokens import TokenDocument
 from sconto.store import tokens as token_store
@@ -40,12 +40,8 @@ from sconto.store.writer import Tx
 if TYPE_CHECKING:
     from sconto.servers.wallet import Wallet
 
-log = logging.getLogger("sconto.wallet")
-
 ClipId = Annotated[Identifier, Meta(max_length=100)]
 PromotionIdText = Annotated[Identifier, Meta(max_length=100)]
-#: Bounds of the columns that a token's own claims go into.
-_TOKEN_ID_MAX, _SUBJECT_MAX, _PROMOTION_ID_MAX = 26, 64, 100
 _OFFER_SCHEME = "openid-credential-offer"
 _OFFER_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/%?-]{1,1000}")
 
@@ -209,6 +205,11 @@ def _offer_uri(text: str) -> str:
             remedy="use offers by reference",
         )
     return given[0]
+
+
+def hub_of_offer(wallet: "Wallet", text: str) -> str:
+    """The hub that made an offer; InvalidInputError where no known hub did."""
+    return _split_offer_uri(wallet, _offer_uri(text))[0]
 
 
 def _split_offer_uri(wallet: "Wallet", uri: str) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from sconto.base.keys import JWS_BYTES_MAX, verify_compact
 from sconto.base.money import AMOUNT_MINOR_MAX
 from sconto.ledger import Entry
 from sconto.redemption import RECEIPT_TYPE
+from sconto.servers.endpoint import INSTANT_MAX_MS
 from sconto.store import tokens as token_store
 from sconto.store import wallet as store
 from sconto.store.tokens import Token
@@ -207,6 +208,9 @@ def _read(data: dict[str, Any], kind: type[T]) -> T:
 
 def _instant(text: str) -> int:
     try:
-        return to_ms(datetime.fromisoformat(text))
+        at_ms = to_ms(datetime.fromisoformat(text))
     except ValueError:
         raise InvalidInputError("not an RFC 3339 instant", field="at") from None
+    if not 0 <= at_ms <= INSTANT_MAX_MS:
+        raise InvalidInputError("an instant of another age", field="at")
+    return at_ms

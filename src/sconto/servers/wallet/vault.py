@@ -35,7 +35,7 @@ class Vault:
         nonce, data = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
         try:
             return self._cipher.decrypt(nonce, data, purpose.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise InvalidInputError(
                 "key.json is not the one that this datastore was made with",
                 code="wrong_secret",

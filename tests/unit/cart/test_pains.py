@@ -1,0 +1,434 @@
+"""What hurts users of other engines must be impossible here.
+
+Each test is named after its thread in the list of pains (research notes, part c).
+"""
+
+import pytest
+
+from sconto.base.errors import InvalidInputError
+from sconto.cart import (
+    Cart,
+    HeldCode,
+    HeldToken,
+    Holder,
+    Lane,
+    Line,
+    PromotionIndex,
+    ReasonCode,
+    evaluate,
+)
+from sconto.cart.returns import bring_back, keep_all
+from sconto.cart.ucp import render
+from sconto.cart.worked import cart_of, gives, promotion_of, try_out
+
+PROVEN = Holder(client="c", proven=True)
+
+
+def off(amount_minor: int, **benefit: object) -> dict[str, object]:
+    return {"type": "amount_off", "amount_minor": amount_minor, **benefit}
+
+
+def percent(basis_points: int, **benefit: object) -> dict[str, object]:
+    return {"type": "percent_off", "basis_points": basis_points, **benefit}
+
+
+def skus(*names: str) -> dict[str, object]:
+    return {"include": [{"skus": list(names)}]}
+
+
+class TestRoundingTaxMoney:
+    def test_saleor_17024_no_cent_is_lost_when_an_order_discount_is_spread(self) -> None:
+        given = gives("a 333, b 333, c 334", off(100))
+        assert given == {"a": 33, "b": 33, "c": 34}
+        assert sum(given.values()) == 100
+
+    def test_vendure_2995_a_fixed_amount_on_a_line_keeps_its_cents_whatever_the_quantity(
+        self,
+    ) -> None:
+        for quantity in (1, 3, 7, 10_000):
+            assert gives(f"{quantity} a 1000", off(100)) == {"a": 100}
+
+    def test_vendure_1237_ten_off_is_ten_with_tax_where_the_terms_say_so(self) -> None:
+        """11.90 with tax is 10.00 without: 10 off means 8.40 off the net price."""
+        cart = cart_of("a 10000 tax=1900", prices_include_tax=False)
+        found = try_out(cart, promotion_of(benefit=off(1000), amounts="tax_included"))
+        assert found.discount_minor == 840
+        found = try_out(cart, promotion_of(benefit=off(1000)))
+        assert found.discount_minor == 1000
+
+    @pytest.mark.parametrize("prices", [(1, 1, 1), (333, 333, 334), (5, 95, 899, 1)])
+    def test_odoo_271032_one_hundred_per_cent_leaves_nothing_to_pay(
+        self, prices: tuple[int, ...]
+    ) -> None:
+        cart = ", ".join(f"{i}x {price}" for i, price in enumerate(prices))
+        found = try_out(cart, promotion_of(benefit=percent(10_000)))
+        assert found.totals.total_minor == 0
+
+    def test_broadleaf_1113_prorated_parts_never_exceed_the_discount(self) -> None:
+        for amount in range(1, 30):
+            given = gives("a 7, b 11, c 13", off(amount))
+            assert sum(given.values()) == min(amount, 31)
+
+    def test_virto_122_what_is_shown_is_what_is_stored(self) -> None:
+        cart = cart_of("a 999, b 1")
+        found = try_out(cart, promotion_of(benefit=percent(3333)))
+        shown = render(cart, found)
+        assert shown["totals"][-1]["amount"] == found.totals.total_minor
+        assert sum(-t["amount"] for t in shown["totals"] if t["type"] == "items_discount") == 333
+
+    @pytest.mark.parametrize(
+        ("currency", "price", "given"), [("JPY", 105, 11), ("EUR", 105, 11), ("KWD", 1005, 101)]
+    )
+    def test_solidus_rounding_happens_in_the_smallest_unit_of_the_currency(
+        self, currency: str, price: int, given: int
+    ) -> None:
+        promotion = promotion_of(benefit=percent(1000), currency=currency)
+        assert try_out(cart_of(f"a {price}", currency), promotion).discount_minor == given
+
+    def test_medusa_14765_a_percentage_knows_its_currency(self) -> None:
+        found = try_out(cart_of("a 100", "USD"), promotion_of(benefit=percent(1000)))
+        assert [one.code for one in found.refused] == [ReasonCode.CURRENCY_MISMATCH]
+
+
+class TestReturns:
+    def sale(self, cart: str, **terms: object):  # type: ignore[no-untyped-def]
+        """A sale with one promotion, and a function that brings units back."""
+        promotion = promotion_of(**terms)
+        basket = cart_of(cart)
+        found = try_out(basket, promotion)
+        state = [keep_all(basket, found)]
+
+        def back(**units: int):  # type: ignore[no-untyped-def]
+            done = bring_back(
+                basket,
+                found,
+                state[0],
+                units,
+                {promotion.digest: promotion.terms},
+                holder=Holder(),
+                at_ms=0,
+            )
+            state[0] = done.kept
+            return done
+
+        return found, back
+
+    def test_solidus_512_a_single_item_takes_its_part_of_an_order_discount_with_it(self) -> None:
+        _, back = self.sale("a 4300, b 1400, c 2300", benefit=off(300))
+        done = back(b=1)
+        assert done.refund_minor == 1400 - 53
+        assert [one.amount_minor for one in done.reversals] == [53]
+
+    def test_vendure_2393_a_refund_is_what_was_paid(self) -> None:
+        _, back = self.sale("2 a 500", benefit=percent(5000))
+        assert back(a=1).refund_minor == 250
+        assert back(a=1).refund_minor == 250
+
+    def test_prestashop_42502_a_partial_refund_takes_back_only_its_part(self) -> None:
+        """Two items for 120 after 12 off 132: one back gives 60, not the price less all 12."""
+        found, back = self.sale("2 a 6600", benefit=off(1200))
+        assert found.totals.total_minor == 12_000
+        assert back(a=1).refund_minor == 6000
+
+    def test_sonata_177_plain_percent(self) -> None:
+        _, back = self.sale("a 1000, b 1000", benefit=percent(1000))
+        assert back(a=1).refund_minor == 900
+
+    def test_sonata_177_falling_under_free_shipping_is_charged_where_the_terms_say_so(
+        self,
+    ) -> None:
+        over_50 = [{"type": "subtotal", "min_minor": 5000}]
+        free = {"type": "shipping_off", "basis_points": 10_000}
+        for policy, refund in (("reevaluate", 3000 - 499), ("prorate", 3000), ("keep", 3000)):
+            promotion = promotion_of(benefit=free, conditions=over_50, on_return=policy)
+            cart = cart_of("a 3000, b 3000", shipping={"amount_minor": 499})
+            found = try_out(cart, promotion)
+            done = bring_back(
+                cart,
+                found,
+                keep_all(cart, found),
+                {"a": 1},
+                {promotion.digest: promotion.terms},
+                holder=Holder(),
+                at_ms=0,
+            )
+            assert done.refund_minor == refund, policy
+
+    def test_sonata_177_buy_six_return_five(self) -> None:
+        """Six at 10.00 less 20 % are 48.00. One alone costs 10.00 again, so five give 38.00."""
+        six = [{"type": "quantity", "min": 6}]
+        for policy, refund, credited in (
+            ("reevaluate", 3800, 1200),
+            ("prorate", 4000, 1000),
+            ("keep", 4000, None),
+        ):
+            found, back = self.sale(
+                "6 a 1000", benefit=percent(2000), conditions=six, on_return=policy
+            )
+            assert found.totals.total_minor == 4800
+            done = back(a=5)
+            assert done.refund_minor == refund, policy
+            assert [one.amount_minor for one in done.reversals] == (
+                [] if credited is None else [credited]
+            )
+            last = back(a=1)
+            assert done.refund_minor + last.refund_minor == 4800
+            assert sum(r.amount_minor for d in (done, last) for r in d.reversals) == 1200
+
+    def test_a_return_never_costs_the_shopper_anything(self) -> None:
+        """100.00 and 1.00 less 20 %: without the small one the large one costs 19.20 more."""
+        two = [{"type": "distinct", "min": 2}]
+        found, back = self.sale(
+            "big 10000, small 100", benefit=percent(2000), conditions=two, on_return="reevaluate"
+        )
+        assert found.totals.total_minor == 8080
+        done = back(small=1)
+        assert done.refund_minor == 0
+        assert back(big=1).refund_minor == 8080
+
+    def test_what_was_not_bought_cannot_come_back(self) -> None:
+        _, back = self.sale("2 a 500", benefit=percent(5000))
+        for units, code in (({"b": 1}, "line_unknown"), ({"a": 3}, "units_not_kept")):
+            with pytest.raises(InvalidInputError) as error:
+                back(**units)
+            assert error.value.code == code
+            assert error.value.field == f"lines.{next(iter(units))}"
+
+
+class TestStackingAndBuyGet:
+    def test_vendure_3585_priority_exclusive_excludes(self) -> None:
+        big = promotion_of("big", benefit=off(500), combination={"exclusive": True})
+        small = promotion_of("small", benefit=off(100))
+        other = promotion_of("other", benefit=off(450))
+        found = try_out("a 10000", big, small)
+        assert [one.promotion_id for one in found.applied] == ["big"]
+        assert [(r.promotion_id, r.code, r.beaten_by) for r in found.refused] == [
+            ("small", ReasonCode.EXCLUSIVE, "big")
+        ]
+        found = try_out("a 10000", big, small, other)
+        assert [one.promotion_id for one in found.applied] == ["other", "small"]
+
+    def test_saleor_14995_several_codes_at_once(self) -> None:
+        promotions = [
+            promotion_of(name, benefit=off(100), access={"type": "code", "code": name})
+            for name in ("one", "two", "three")
+        ]
+        found = try_out("a 1000", *promotions, codes=["ONE", "two", "Three"])
+        assert found.discount_minor == 300
+
+    def test_saleor_14920_best_of_where_promotions_must_not_add_up(self) -> None:
+        competing = [
+            promotion_of(f"p{rate}", benefit=percent(rate), combination={"mode": "compete"})
+            for rate in (500, 2000, 1000)
+        ]
+        index = PromotionIndex(competing, lanes=[Lane(name="order", mode="best")])
+        found = evaluate(cart_of("a 1000"), index, at_ms=0)
+        assert [one.promotion_id for one in found.applied] == ["p2000"]
+        assert {(one.code, one.beaten_by) for one in found.refused} == {
+            (ReasonCode.BEATEN, "p2000")
+        }
+
+    def test_virto_387_groups_take_all_first_or_the_largest(self) -> None:
+        promotions = [
+            promotion_of("a", benefit=off(100), combination={"priority": 1}),
+            promotion_of("b", benefit=off(300), combination={"priority": 2}),
+        ]
+        for lane, given in (
+            (Lane(name="order"), 400),
+            (Lane(name="order", mode="first"), 100),
+            (Lane(name="order", mode="best", max_per_cart=1), 300),
+        ):
+            index = PromotionIndex(promotions, lanes=[lane])
+            assert evaluate(cart_of("x 1000"), index, at_ms=0).discount_minor == given
+
+    def test_medusa_13265_buy_get_repeats_and_keeps_its_cap(self) -> None:
+        benefit = {"type": "buy_get", "buy_quantity": 1}
+        assert gives("10 a 100", benefit) == {"a": 500}
+        assert gives("10 a 100", benefit | {"repeat_max": 2}) == {"a": 200}
+
+    @pytest.mark.parametrize("cart", ["6 a 100", "3 a 100, 3 a 100", "a 100, 5 a 100"])
+    def test_medusa_14432_several_units_added_at_once_are_worth_the_same(self, cart: str) -> None:
+        assert sum(gives(cart, {"type": "buy_get", "buy_quantity": 2}).values()) == 200
+
+    def test_medusa_13431_buy_get_does_not_depend_on_the_order_of_adding(self) -> None:
+        items = [("a", 300), ("b", 200), ("c", 100)]
+        benefit = promotion_of(benefit={"type": "buy_get", "buy_quantity": 2})
+        for order in (items, items[::-1], items[1:] + items[:1]):
+            lines = tuple(Line(id=name, sku=name, price_minor=price) for name, price in order)
+            found = evaluate(Cart(currency="EUR", lines=lines), [benefit], at_ms=0)
+            assert [(x.line_id, x.discount_minor) for x in found.lines] == [
+                ("a", 0),
+                ("b", 0),
+                ("c", 100),
+            ]
+
+    def test_medusa_8829_buy_get_never_drives_a_price_below_nothing(self) -> None:
+        """Three promotions on the same three units: each unit takes part once."""
+        promotions = [
+            promotion_of(name, benefit={"type": "buy_get", "buy_quantity": 2}) for name in "pqr"
+        ]
+        found = try_out("3 a 100", *promotions)
+        assert found.discount_minor == 100
+        assert [r.code for r in found.refused] == [ReasonCode.NO_ITEMS_SELECTED] * 2
+
+    def test_saleor_12197_the_cheapest_item_is_the_cheapest_selected_one(self) -> None:
+        benefit = percent(10_000, items=skus("b", "c"), pick={"quantity": 1})
+        assert gives("a 10, b 200, c 300", benefit) == {"b": 200}
+
+
+class TestExplaining:
+    def test_reaction_6727_a_refusal_says_why_and_names_the_conflict(self) -> None:
+        first = promotion_of(
+            "first",
+            benefit=off(100),
+            access={"type": "code", "code": "first"},
+            combination={"combines_with": ["card"], "priority": 1},
+        )
+        second = promotion_of("second", benefit=off(100), access={"type": "code", "code": "second"})
+        found = try_out("a 1000", first, second, holder=PROVEN, codes=["first", "second"])
+        assert [(r.presented_code, r.code, r.beaten_by) for r in found.refused] == [
+            ("second", ReasonCode.NOT_COMBINABLE, "first")
+        ]
+
+    def test_solidus_3193_reasons_are_codes(self) -> None:
+        values = [code.value for code in ReasonCode]
+        assert len(set(values)) == len(values)
+        assert all(value.replace("_", "").isalpha() for value in values)
+
+    def test_shopware_7765_a_nearly_matching_coupon_names_the_missing_amount(self) -> None:
+        promotion = promotion_of(
+            benefit=off(500),
+            access={"type": "token"},
+            conditions=[{"type": "subtotal", "min_minor": 5000}],
+        )
+        token = HeldToken(token_id="t", terms_digest=promotion.digest)
+        holder = Holder(client="c", proven=True, tokens=(token,))
+        (refusal,) = try_out("a 4580", promotion, holder=holder).refused
+        assert refusal.code == ReasonCode.SUBTOTAL_TOO_LOW
+        assert (refusal.needed, refusal.had, refusal.missing) == (5000, 4580, 420)
+        assert refusal.condition == "conditions[0]"
+
+    def test_pwa_kit_3928_a_code_that_gives_nothing_is_not_shown_as_applied(self) -> None:
+        promotion = promotion_of(
+            benefit=off(500, items=skus("z")), access={"type": "code", "code": "x"}
+        )
+        cart = cart_of("a 100", codes=["x"])
+        shown = render(cart, try_out(cart, promotion, holder=PROVEN))
+        assert shown["discounts"] == {"codes": ["x"], "applied": []}
+        assert [one["path"] for one in shown["messages"]] == ["$.discounts.codes[0]"]
+
+    def test_laravel_1046_a_stranger_learns_nothing_from_guessing(self) -> None:
+        """Unknown, expired, nearly matching, for others only: the same answer, byte for byte."""
+        promotions = [
+            promotion_of("1", benefit=off(1), access={"type": "code", "code": "near"},
+                         conditions=[{"type": "subtotal", "min_minor": 101}]),
+            promotion_of("2", benefit=off(1), access={"type": "code", "code": "late"},
+                         schedule={"until": "1970-01-01"}),
+            promotion_of("3", benefit=off(1), access={"type": "code", "code": "gold"},
+                         conditions=[{"type": "segment", "any_of": ["gold"]}]),
+        ]  # fmt: skip
+        answers = set()
+        for code in ("near", "late", "gold", "none"):
+            found = try_out("a 100", *promotions, codes=[code])
+            (refusal,) = found.refused
+            assert refusal.presented_code == code
+            answers.add(str(refusal).replace(code, "…"))
+            assert not found.hints
+        assert len(answers) == 1
+
+    def test_sylius_gift_card_297_the_same_holds_for_tokens(self) -> None:
+        promotion = promotion_of(benefit=off(1, items=skus("z")), access={"type": "token"})
+        for digest in (promotion.digest, "sha-256=:unknown:"):
+            token = HeldToken(token_id="t", terms_digest=digest)
+            found = try_out("a 100", promotion, holder=Holder(tokens=(token,)))
+            assert [(r.promotion_id, r.code) for r in found.refused] == [
+                ("", ReasonCode.NOT_APPLICABLE)
+            ]
+
+    def test_ucp_346_hints_say_what_is_missing_for_what_everybody_may_have(self) -> None:
+        promotion = promotion_of(
+            benefit=percent(1000), conditions=[{"type": "subtotal", "min_minor": 5000}]
+        )
+        (hint,) = try_out("a 4580", promotion).hints
+        assert (hint.kind, hint.missing) == ("spend_more", 420)
+
+
+class TestScaleTimeCodes:
+    def test_shopware_8329_six_thousand_units_are_not_expanded(self) -> None:
+        """Method: a million units cost what one does; a loop over them would take seconds."""
+        benefit = {"type": "buy_get", "buy_quantity": 2, "buy": skus("a")}
+        assert gives("1000000 a 100", benefit) == {"a": 33_333_300}
+
+    def test_nopcommerce_6125_codes_are_looked_up_and_not_walked(self) -> None:
+        index = PromotionIndex()
+        for i in range(1000):
+            one = promotion_of(f"p{i}", benefit=off(1), access={"type": "code", "code": f"c{i}"})
+            index.add(one.terms, one.digest)
+        found = evaluate(cart_of("a 100", codes=["C7"]), index, at_ms=0)
+        assert [one.promotion_id for one in found.applied] == ["p7"]
+        assert not found.refused
+
+    def test_edd_7492_the_last_day_ends_at_local_midnight(self) -> None:
+        schedule = {"until": "2017-12-25", "time_zone": "America/Chicago"}
+        promotion = promotion_of(benefit=off(1), schedule=schedule)
+        midnight_ms = 1_514_181_600_000  # 2017-12-25T00:00-06:00
+        assert try_out("a 1", promotion, at_ms=midnight_ms - 1).applied
+        found = try_out("a 1", promotion, at_ms=midnight_ms)
+        assert [r.code for r in found.refused] == [ReasonCode.EXPIRED]
+
+    def test_catalog_promotion_67_a_future_promotion_can_be_tried_today(self) -> None:
+        promotion = promotion_of(benefit=off(1), schedule={"from": "2030-01-01"})
+        assert [r.code for r in try_out("a 1", promotion).refused] == [ReasonCode.NOT_STARTED]
+        assert try_out("a 1", promotion, at_ms=1_900_000_000_000).applied
+
+    def test_nimara_737_every_discount_says_who_pays(self) -> None:
+        shares = [
+            {"party": "brand", "basis_points": 7000},
+            {"party": "shop", "basis_points": 3000},
+        ]
+        promotion = promotion_of(benefit=off(101), funding={"shares": shares})
+        (one,) = try_out("a 1000", promotion).applied
+        assert [(p.party, p.amount_minor) for p in one.funding] == [("brand", 71), ("shop", 30)]
+
+    def test_vendure_1692_equal_codes_of_two_channels_do_not_collide(self) -> None:
+        promotions = [
+            promotion_of(
+                name,
+                benefit=off(amount),
+                access={"type": "code", "code": "SAME"},
+                conditions=[{"type": "channel", "any_of": [name]}],
+            )
+            for name, amount in (("web", 10), ("till", 20))
+        ]
+        for channel, given in (("web", 10), ("till", 20)):
+            found = try_out("a 100", *promotions, codes=["same"], channel=channel)
+            assert found.discount_minor == given
+
+    def test_vendure_5278_a_coupon_that_gives_nothing_is_not_used_up_unless_terms_say_so(
+        self,
+    ) -> None:
+        for no_effect, applied in (("refuse", 0), ("redeem", 1)):
+            promotion = promotion_of(benefit=off(5), access={"type": "token"}, no_effect=no_effect)
+            token = HeldToken(token_id="t", terms_digest=promotion.digest)
+            found = try_out("a 0", promotion, holder=Holder(proven=True, tokens=(token,)))
+            assert len(found.applied) == applied
+
+    def test_sylius_6167_unique_codes_are_resolved_by_the_store_and_count_once(self) -> None:
+        promotion = promotion_of(benefit=off(5), access={"type": "unique_codes"})
+        holder = Holder(
+            proven=True, codes=(HeldCode(code="R1DQ-6ANW", terms_digest=promotion.digest),)
+        )
+        found = try_out("a 100", promotion, holder=holder, codes=["r1dq 6anw", "RIDQ6ANW", "no"])
+        assert [one.code for one in found.applied] == ["RIDQ6ANW"]
+        assert [(r.presented_code, r.code) for r in found.refused] == [
+            ("no", ReasonCode.CODE_UNKNOWN),
+            ("r1dq 6anw", ReasonCode.ALREADY_APPLIED),
+        ]
+
+    def test_medusa_15823_a_promotion_for_known_shoppers_skips_guests_without_failing(
+        self,
+    ) -> None:
+        promotion = promotion_of(
+            benefit=off(5), conditions=[{"type": "order_number", "numbers": [1]}]
+        )
+        assert [r.code for r in try_out("a 9", promotion).refused] == [ReasonCode.SHOPPER_UNKNOWN]
