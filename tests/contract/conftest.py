@@ -106,9 +106,7 @@ def promotion(store: Store) -> str:
     def launch(tx: Tx) -> str:
         add_tenant(tx, "acme", "brand", "Acme")
         version = promotions.Version("10-off", 1, "sha-256=:AAAA:", b"{}", "signature")
-        promotions.save(
-            tx, version, tenant_id="acme", hub=None, status="active", is_accepted=True
-        )
+        promotions.save(tx, version, tenant_id="acme", hub=None, status="active", is_accepted=True)
         return version.promotion_id
 
     launched: str = store.write_now(launch)

@@ -4,6 +4,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
@@ -17,8 +18,8 @@ from sconto.store.writer import Tx
 
 
 def entry(kind: str = "shown", **fields: Any) -> Entry:
-    given = {"promotion_id": "p", "merchant": "m", "at_ms": 1, "day": "2017-07-14", "currency": "USD"}
-    return Entry(kind=kind, **(given | fields))  # type: ignore[arg-type]
+    given = {"promotion_id": "p", "merchant": "m", "at_ms": 1, "day": "2017-07-14"}
+    return msgspec.convert({"kind": kind, "currency": "USD", **given, **fields}, Entry)
 
 
 def record(store: Store, *entries: Entry) -> None:

@@ -170,9 +170,7 @@ class Books(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize(("kind", "examples"), [("sqlite", 12), ("postgres", 3)])
-def test_budgets_follow_the_model(
-    request: pytest.FixtureRequest, kind: str, examples: int
-) -> None:
+def test_budgets_follow_the_model(request: pytest.FixtureRequest, kind: str, examples: int) -> None:
     """Goal: no order of requests breaks the books. Method: Hypothesis looks for one that does."""
     store: Store = request.getfixturevalue(f"{kind}_store")
     run_machine(

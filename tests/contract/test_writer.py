@@ -312,5 +312,5 @@ def test_many_threads_write_and_none_is_lost(store: Store) -> None:
 
 
 def test_a_refusal_reaches_the_thread_that_asked(store: Store) -> None:
-    with pytest.raises(ConflictError, match="^no$"):
+    with pytest.raises(ConflictError, match=r"^no$"):
         store.write_now(refuse)

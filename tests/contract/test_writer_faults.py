@@ -28,7 +28,7 @@ PEER = "https://hub.example"
 numbers = itertools.count()
 
 #: A child's start: `store` on the URL in its arguments, and a command with a row of every kind.
-CHILD = '''
+CHILD = """
 import os, sys, threading
 import sqlalchemy as sa
 from sconto.ledger import Entry
@@ -44,7 +44,7 @@ def write(name):
         tx.record(Entry(kind="shown", promotion_id=name, merchant="m", at_ms=1, day="1970-01-01"))
         tx.send("https://hub.example", "sconto.test.v1", name, {})
     store.write_now(command)
-'''
+"""
 
 
 def run_child(text: str, *arguments: str) -> "subprocess.Popen[str]":
@@ -58,12 +58,15 @@ def run_child(text: str, *arguments: str) -> "subprocess.Popen[str]":
 
 def write_one(tx: Tx, name: str, size: int = 0) -> str:
     """A row of every kind, of about `size` bytes."""
-    tx.write(
-        sa.insert(tenants).values(tenant_id=name, kind="brand", name=name, created_at_ms=1)
-    )
+    tx.write(sa.insert(tenants).values(tenant_id=name, kind="brand", name=name, created_at_ms=1))
     tx.record(
         Entry(
-            kind="shown", promotion_id=name, merchant="m", at_ms=1, day="1970-01-01", reason="x" * size
+            kind="shown",
+            promotion_id=name,
+            merchant="m",
+            at_ms=1,
+            day="1970-01-01",
+            reason="x" * size,
         )
     )
     tx.send(PEER, "sconto.test.v1", name, {})

@@ -19,6 +19,7 @@ import httpx
 import psycopg
 import pytest
 import sqlalchemy as sa
+from psycopg import sql
 from sqlalchemy.engine import make_url
 
 from sconto.base.canonical import ni
@@ -71,22 +72,20 @@ def sqlite_database(migrated_sqlite: Path, tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def migrated_postgres(postgres_url: str) -> str:
-    """Name of a database with the newest schema, to copy."""
-    name = "servers_template"
+    """URL of a database with the newest schema. To empty it is far quicker than to make one."""
     with _administrator(postgres_url) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    migrate(make_url(postgres_url).set(database=name).render_as_string())
-    return name
+        connection.execute("CREATE DATABASE servers")
+    url = make_url(postgres_url).set(database="servers").render_as_string()
+    migrate(url)
+    return url
 
 
 @pytest.fixture
-def postgres_database(postgres_url: str, migrated_postgres: str) -> Iterator[str]:
-    name = f"servers_{next(_numbers)}"
-    with _administrator(postgres_url) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {migrated_postgres}")
-    yield make_url(postgres_url).set(database=name).render_as_string()
-    with _administrator(postgres_url) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+def postgres_database(migrated_postgres: str) -> str:
+    with _administrator(migrated_postgres) as connection:
+        for table in reversed(schema.metadata.sorted_tables):
+            connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table.name)))
+    return migrated_postgres
 
 
 def _administrator(url: str) -> psycopg.Connection:

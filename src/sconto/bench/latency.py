@@ -23,12 +23,12 @@ def latency(options: Options) -> Iterator[Figure]:
     say("Reading the baskets ...")
     groceries = load_groceries()
     with tempfile.TemporaryDirectory(prefix="sconto-bench-") as scratch, ExitStack() as stack:
-        place = start(stack, Path(scratch), "merchant", groceries, FEW)
+        server = start(stack, Path(scratch), "merchant", groceries, FEW)
         for rate, target in RATES:
             outcomes = []
             for number in range(options.rounds):
                 load = Load(
-                    place=place,
+                    place=server.place,
                     path="/v1/redemptions",
                     carts=tuple(cart.decode() for cart in groceries.carts),
                     order_prefix=secrets.token_hex(4),
@@ -37,7 +37,7 @@ def latency(options: Options) -> Iterator[Figure]:
                     seconds=options.seconds,
                     rate=rate,
                 )
-                outcome = run(load)
+                outcome, _ = run(load, server.pid)
                 outcomes.append(outcome)
                 say(
                     f"round {number + 1}: {rate} redemptions/s  p50 {outcome.p50_ms:.1f} ms  "

@@ -19,7 +19,7 @@ from itertools import count, cycle
 import msgspec
 import uvloop
 
-from sconto.bench.network import Place
+from sconto.bench.network import Place, cpu_seconds
 
 #: Seconds before the measurement in which nothing is counted.
 WARM_UP_S = 0.5
@@ -47,6 +47,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What came back in the measured time."""
 
     requests: int
+    #: Those before and after it too.
+    all_requests: int
     seconds: float
     p50_ms: float
     p99_ms: float
@@ -61,21 +63,28 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         return self.requests / self.seconds
 
 
-def run(load: Load) -> Outcome:
-    """Send a load from a process of its own; raises RuntimeError where an answer was wrong."""
+def run(load: Load, server_pid: int) -> tuple[Outcome, float]:
+    """Send a load from a process of its own; gives what came back, and the processor time that
+    the server took for each request, in microseconds (0 where that is not told).
+
+    Raises RuntimeError where an answer was wrong.
+    """
+    before = cpu_seconds(server_pid)
     done = subprocess.run(
         [sys.executable, "-m", "sconto.bench.load"],
         input=msgspec.json.encode(load),
         stdout=subprocess.PIPE,
         check=True,
     )
+    after = cpu_seconds(server_pid)
     outcome = msgspec.json.decode(done.stdout, type=Outcome)
     if outcome.wrong or not outcome.requests:
         raise RuntimeError(
             f"{load.path} answered {outcome.wrong}, expected only {load.status}: "
             f"{outcome.wrong_body}"
         )
-    return outcome
+    taken = 0.0 if before is None or after is None else after - before
+    return outcome, taken / outcome.all_requests * 1e6
 
 
 def requests_of(load: Load) -> Iterator[bytes]:
@@ -141,6 +150,7 @@ class _Sender:
         self.wrong: Counter[int] = Counter()
         self.wrong_body = ""
         self.under_way = 0
+        self.sent = 0
         self.is_over = False
         self.drained = self.loop.create_future()
 
@@ -172,6 +182,7 @@ class _Sender:
         times = sorted(self.times)
         return Outcome(
             requests=len(times),
+            all_requests=self.sent,
             seconds=load.seconds,
             p50_ms=_percentile_ms(times, 50),
             p99_ms=_percentile_ms(times, 99),
@@ -194,6 +205,7 @@ class _Sender:
 
     def _send(self, connection: _Connection, since: float) -> None:
         self.under_way += 1
+        self.sent += 1
         connection.send(next(self.requests), since)
 
     def answered(self, connection: _Connection, status: int, body: bytes) -> None:

@@ -4,6 +4,7 @@ python -m sconto.bench.network merchant|noop HOME      is such a process
 """
 
 import contextlib
+import os
 import secrets
 import socket
 import subprocess
@@ -115,6 +116,16 @@ def _publish(merchant: Merchant, several: Sequence[Terms], tx: Tx) -> None:
         cap = Amounts(uses or UNLIMITED, minor or UNLIMITED)
         ledger.open_budget(tx, terms.promotion_id, cap, version.terms_digest)
         merchant.promotion_opened(tx, terms.promotion_id, cap)
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """Processor time that a process has taken, all its threads; None where that is not told."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    user, system = stat.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import uvloop
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -63,7 +64,7 @@ def demo(
         raise InvalidInputError(f"{folder} exists", field="--folder", remedy="name a new folder")
     home = folder or Path(tempfile.mkdtemp(prefix="sconto-demo-"))
     try:
-        asyncio.run(
+        uvloop.run(
             _demo(home, once=once, full=full, days=days, kill_hub=kill_hub, summary=summary)
         )
     finally:
@@ -215,12 +216,34 @@ def _show(result: dict[str, Any], summary: Path) -> None:
 
 
 async def _stay(network: "Network") -> None:
-    out.print("\nThe servers are up. Ctrl-C stops them.", style="bold")
+    from sconto.demo.live import publish_live
+
+    live = await publish_live(network)
+    folder = network.folder / "keys"
+    folder.mkdir(mode=0o700)
+    keys = {
+        "brand": (network.hub.url, live.brand_key),
+        "shopper": (network.wallet.url, live.shopper_key),
+        **{f"till-{i}": (network.merchants[i].url, key) for i, key in enumerate(live.till_keys)},
+    }
+    out.print("\nThe servers are up; Ctrl-C stops them.", style="bold")
     for server in network.servers:
-        out.print(f"   {server.name}: {server.url}   key: {server.home / 'api-key'}", markup=False)
+        line = f"   {server.name:<11} {server.url}   operator's key: {server.home / 'api-key'}"
+        out.print(line, markup=False)
+    out.print("\nClick through it (sign in with the key in the file):", style="bold")
+    for name, (url, key) in keys.items():
+        file = folder / name
+        file.touch(mode=0o600)
+        file.write_text(key + "\n")
+        out.print(f"   {name:<11} {url}/login   key: {file}", markup=False)
+    gallery = f"{network.hub.url}/gallery/{live.frame_ids[0].rpartition(';')[2]}"
+    out.print(f"   1. clip:       {gallery}", markup=False)
+    out.print(f"   2. wallet:     {network.wallet.url}/tokens", markup=False)
     out.print(
-        f"   Start at {network.hub.url}/gallery, clip, and go on in the wallet.", markup=False
+        f"   3. checkout:   {network.merchants[0].url}/checkout   (type the handle)", markup=False
     )
+    promotion = f"{network.hub.url}/promotions/{live.terms.promotion_id}"
+    out.print(f"   4. statistics: {promotion}", markup=False)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

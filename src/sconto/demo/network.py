@@ -16,6 +16,7 @@ from pathlib import Path
 from sconto.base.errors import UnavailableError
 from sconto.cli.setup import init_server
 from sconto.client import HubClient, MerchantClient, WalletClient
+from sconto.servers.config import load_home
 
 START_S = 60.0
 STOP_S = 30.0
@@ -78,6 +79,11 @@ class Network:
     hub_client: HubClient = field(init=False)
     merchant_clients: list[MerchantClient] = field(init=False)
     wallet_client: WalletClient = field(init=False)
+
+    @property
+    def hub_frames_url(self) -> str:
+        """Origin of the frames at the hub."""
+        return load_home(self.hub.home).frames_url or ""
 
     @property
     def servers(self) -> list[Running]:

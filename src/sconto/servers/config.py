@@ -10,10 +10,12 @@ import json
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
+
+from sqlalchemy.engine import URL
 
 from sconto.base.canonical import b64url, b64url_decode
 from sconto.base.errors import ConflictError, InvalidInputError
@@ -21,7 +23,10 @@ from sconto.base.ids import ID_RANDOM_BYTES, new_id
 from sconto.base.keys import SEED_BYTES, SigningKey
 
 SERVER_KINDS = ("hub", "merchant", "wallet")
+#: Ids of events are made of a peer's URL and a number, and are kept in 200 characters.
+URL_LENGTH_MAX = 150
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +38,13 @@ class Home:
     name: str
     #: Public base URL without a trailing slash: the server's id in the network.
     url: str
-    database_url: str
+    database_url: str = field(repr=False)  # may have a password in it
     #: Id of this copy of the datastore; a restored backup gets a new one.
     incarnation: str
     #: Hub: origin that serves the merchants' frames, apart from its own.
     frames_url: str | None
     keys: tuple[SigningKey, ...]
-    secret: bytes
+    secret: bytes = field(repr=False)
 
     @property
     def key(self) -> SigningKey:
@@ -52,7 +57,11 @@ class Home:
 
 
 def check_url(url: str, field: str = "url") -> str:
-    """A public base URL: https, or http on this machine; no path, query, user or trailing slash."""
+    """A public base URL in its one spelling, since it is a server's id in the network.
+
+    https, or http on this machine; no path, query, user, trailing slash or default port; host in
+    lower case. Raises InvalidInputError for anything else.
+    """
     is_text = url.isascii() and url.isprintable() and " " not in url
     try:
         parts = urlsplit(url)
@@ -71,7 +80,11 @@ def check_url(url: str, field: str = "url") -> str:
         raise InvalidInputError(
             f"{url} must be scheme, host and port only", field=field, remedy="leave the rest out"
         )
-    return f"{parts.scheme}://{parts.netloc.lower()}"
+    if len(url) > URL_LENGTH_MAX:
+        raise InvalidInputError(f"a URL has at most {URL_LENGTH_MAX} characters", field=field)
+    host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
+    port = "" if parts.port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
 
 
 def create_home(
@@ -87,28 +100,35 @@ def create_home(
 ) -> Home:
     """Make a home with new keys; refuses a folder that has one.
 
-    Raises ConflictError where there is a home already, InvalidInputError for a bad URL.
+    Raises ConflictError where there is a home already, InvalidInputError for a bad URL or kind, or
+    a folder that cannot be made.
     """
     url = check_url(url)
-    if (folder / "config.json").exists():
+    if kind not in SERVER_KINDS:
+        raise InvalidInputError(f"{kind} is not a kind of server", field="kind")
+    if (folder / "config.json").exists() or (folder / "key.json").exists():
         raise ConflictError(
             f"{folder} is the home of a server already",
             code="already_exists",
             field="home",
             remedy="serve it, or choose another folder",
         )
-    folder.mkdir(parents=True, exist_ok=True)
     config = {
         "kind": kind,
         "name": name,
         "url": url,
-        "database_url": database_url or f"sqlite:///{(folder / 'sconto.db').resolve()}",
+        "database_url": database_url or _sqlite_url(folder / "sconto.db"),
         "incarnation": new_id(now_ms, random(ID_RANDOM_BYTES)),
         "frames_url": None if frames_url is None else check_url(frames_url, "frames_url"),
     }
     secrets = {"signing": [b64url(random(SEED_BYTES))], "secret": b64url(random(32))}
-    _write_private(folder / "key.json", json.dumps(secrets, indent=2))
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_private(folder / "key.json", json.dumps(secrets, indent=2))
+        # Private too: the database URL may have a password in it.
+        _write_private(folder / "config.json", json.dumps(config, indent=2))
+    except OSError as error:
+        raise InvalidInputError(f"{folder} cannot be written: {error}", field="home") from None
     return load_home(folder)
 
 
@@ -138,6 +158,8 @@ def load_home(folder: Path, kind: str | None = None) -> Home:
             keys=tuple(SigningKey.from_seed(b64url_decode(s)) for s in secrets["signing"]),
             secret=b64url_decode(secrets["secret"]),
         )
+        if not home.keys or len(home.secret) < SEED_BYTES:
+            raise ValueError("a key is missing")
     except FileNotFoundError:
         raise InvalidInputError(
             f"{folder} is not the home of a server",
@@ -145,8 +167,10 @@ def load_home(folder: Path, kind: str | None = None) -> Home:
             field="home",
             remedy="make one with `sconto hub|merchant|wallet init`",
         ) from None
-    except (ValueError, KeyError) as error:
-        raise InvalidInputError(f"{folder} is damaged: {error}", field="home") from None
+    except OSError as error:
+        raise InvalidInputError(f"{folder} cannot be read: {error}", field="home") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidInputError(f"{folder} is damaged: {error!r}", field="home") from None
     if kind is not None and home.kind != kind:
         raise InvalidInputError(f"{folder} is the home of a {home.kind}", field="home")
     return home
@@ -166,6 +190,10 @@ def lock_home(home: Home) -> IO[str]:
             remedy="use its API, or stop it first",
         ) from None
     return file
+
+
+def _sqlite_url(path: Path) -> str:
+    return URL.create("sqlite", database=str(path.resolve())).render_as_string()
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -405,7 +405,8 @@ def not_found_answer() -> Answer:
 
 _SAFE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
+    # `no-referrer` would make a form of ours come from the origin "null".
+    (b"referrer-policy", b"same-origin"),
 )
 
 

@@ -153,9 +153,7 @@ def received(connection: sa.Connection, source: str) -> int:
 
 
 _RECEIVED = Prepared(
-    sa.select(inbox_streams.c.last_sequence).where(
-        inbox_streams.c.source == sa.bindparam("source")
-    )
+    sa.select(inbox_streams.c.last_sequence).where(inbox_streams.c.source == sa.bindparam("source"))
 )
 
 

@@ -7,7 +7,7 @@ values for `IN` cannot be prepared. The connection must be in a transaction (a `
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -98,10 +98,12 @@ def insert_into(table: sa.Table, *names: str) -> sa.Insert:
 def _compile(statement: Statement, dialect: sa.Dialect) -> _Compiled:
     if callable(statement):
         statement = statement(sqlite.insert if dialect.name == "sqlite" else postgresql.insert)
-    compiled: Any = statement.compile(dialect=dialect)  # type: ignore[attr-defined]
+    compiled: Any = cast(sa.ClauseElement, statement).compile(dialect=dialect)
     invariant(not compiled.post_compile_params, "a prepared statement has no list of values")
-    binds = {}
-    for name, parameter in compiled.binds.items():
+    fixed, binds = {}, {}
+    for parameter, name in compiled.bind_names.items():
+        if not parameter.required:
+            fixed[name] = compiled.params[name]
         process = parameter.type.dialect_impl(dialect).bind_processor(dialect)
         if process is not None:
             binds[name] = process
@@ -110,7 +112,7 @@ def _compile(statement: Statement, dialect: sa.Dialect) -> _Compiled:
         read = column.type.dialect_impl(dialect).result_processor(dialect, None)
         if read is not None:
             results.append((place, read))
-    return _Compiled(str(compiled), compiled.params, compiled.positiontup, binds, results)
+    return _Compiled(str(compiled), fixed, compiled.positiontup, binds, results)
 
 
 def _fit(compiled: _Compiled, values: Mapping[str, Any]) -> Any:

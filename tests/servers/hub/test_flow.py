@@ -5,6 +5,7 @@ import pytest
 
 from sconto.base.ids import handle_of
 from sconto.store.schema import budgets, redemptions, tokens
+from sconto.terms import sentence, terms_from
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +25,15 @@ async def test_a_clip_becomes_a_token_and_a_redemption(world):
     assert (await world.publish(frame)).status_code == 200
 
     listed = await world.call("GET", "/v1/frames", peer=world.wallet)
-    assert listed.json()["frames"][0]["offers"][0]["promotion_id"] == "oaty-10"
+    assert listed.json()["frames"][0]["offers"] == [
+        {
+            "offer_id": "o0",
+            "promotion_id": "oaty-10",
+            "terms_digest": world.digest_of(terms),
+            "title": "10 % off Oaty",
+            "sentence": sentence(terms_from(terms)),
+        }
+    ]
 
     shown = await world.call(
         "POST",

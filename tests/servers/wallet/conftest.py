@@ -1,7 +1,7 @@
 """A whole small network in process: a real hub, a real shop, and the wallet server under test.
 
 Each is its ASGI application; a `Wire` joins them and can lose a request or its reply, or change
-what comes back. The wallet runs on each kind of database, the others on SQLite.
+what comes back. Hub and shop run on SQLite, the wallet on what the test asks for.
 """
 
 import asyncio
@@ -336,6 +336,15 @@ def cart(*amounts: int) -> dict[str, Any]:
 @pytest.fixture
 def make_cart() -> Callable[..., dict[str, Any]]:
     return cart
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest) -> str:
+    """SQLite, or what a test asks for by `BOTH_DATABASES`; the world is started for each test."""
+    kind = getattr(request, "param", "sqlite")
+    name = "sqlite_database" if kind == "sqlite" else "postgres_database"
+    url: str = request.getfixturevalue(name)
+    return url
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A clip becomes exactly one token, whatever is lost on the way and however often it is asked for."""
+"""A clip becomes exactly one token, whatever is lost on the way and however often it is asked."""
 
 import asyncio
 import time
@@ -15,8 +15,7 @@ from sconto.wallet import claims_of
 
 pytestmark = pytest.mark.anyio
 
-#: For what is decided before anything is stored.
-ONE_DATABASE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+BOTH_DATABASES = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
 #: Everything that a clip asks of a hub, in order.
 STEPS = (
     "/v1/frames/",
@@ -47,6 +46,7 @@ async def counted_once(world: Any) -> None:
     assert world.shop.rows()["coupon_information"] == 1
 
 
+@BOTH_DATABASES
 async def test_a_clip_becomes_a_token_in_the_wallet(world: Any, frame_id: str) -> None:
     """Goal: the shopper's step of the flow. Method: clip, then look at all three servers."""
     key = await world.account()
@@ -77,6 +77,7 @@ async def test_a_clip_becomes_a_token_in_the_wallet(world: Any, frame_id: str) -
     await counted_once(world)
 
 
+@BOTH_DATABASES
 async def test_the_same_clip_again_answers_the_same(world: Any, frame_id: str) -> None:
     key = await world.account()
     first = await world.clip(key, frame_id=frame_id)
@@ -108,6 +109,7 @@ async def test_a_clip_cut_off_anywhere_goes_on(
     await counted_once(world)
 
 
+@BOTH_DATABASES
 async def test_a_clip_that_is_cut_at_every_step_ends_in_one_token(
     world: Any, frame_id: str
 ) -> None:
@@ -134,6 +136,7 @@ async def test_an_access_token_that_is_over_is_asked_for_anew(
     await counted_once(world)
 
 
+@BOTH_DATABASES
 async def test_twenty_requests_at_once_make_one_token(world: Any, frame_id: str) -> None:
     key = await world.account()
     made = await asyncio.gather(*(world.clip(key, frame_id=frame_id) for _ in range(20)))
@@ -143,6 +146,7 @@ async def test_twenty_requests_at_once_make_one_token(world: Any, frame_id: str)
     await counted_once(world)
 
 
+@BOTH_DATABASES
 @pytest.mark.parametrize(
     ("field", "value"),
     [("promotion_id", "other"), ("frame_id", "ni:///sha-256;" + "A" * 43)],
@@ -168,6 +172,7 @@ async def test_clip_ids_are_each_account_s_own(world: Any, frame_id: str) -> Non
     assert len(keys) == 2
 
 
+@BOTH_DATABASES
 async def test_a_wallet_that_lost_its_datastore_gets_the_token_back(
     world: Any, frame_id: str
 ) -> None:
@@ -249,7 +254,6 @@ def other_claims(world: Any, **changed: Any) -> Any:
     return change
 
 
-@ONE_DATABASE
 @pytest.mark.parametrize(
     ("changed", "code"),
     [
@@ -313,7 +317,6 @@ async def test_the_token_of_another_clip_is_not_taken_for_this_one(
     assert world.wallet.rows()["tokens"] == 1
 
 
-@ONE_DATABASE
 @pytest.mark.parametrize(
     ("path", "change"),
     [

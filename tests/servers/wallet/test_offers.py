@@ -14,9 +14,7 @@ async def offer(world: Any, frame_id: str) -> str:
     """As the hub's gallery makes one for a browser: for whichever wallet takes it."""
     hub = world.hub.server
     new = clips.NewClip(clip_id="browser-1", frame_id=frame_id, promotion_id="oaty-10")
-    made = await hub.base.store.write(
-        lambda tx: clips.clip(hub, tx, None, new, hub.base.clock())
-    )
+    made = await hub.base.store.write(lambda tx: clips.clip(hub, tx, None, new, hub.base.clock()))
     return str(made.credential_offer_uri)
 
 
@@ -45,7 +43,7 @@ async def test_an_offer_is_accepted_once(world: Any, is_link: bool) -> None:
 
 @pytest.mark.parametrize("step", ["/openid4vci/credential", "/v1/terms/", "/v1/frames/"])
 async def test_an_accepted_offer_that_is_cut_off_goes_on(world: Any, step: str) -> None:
-    """The code of such an offer works once; the access token was written down before it was used."""
+    """The code of such an offer works once; what it gave was written down before it was used."""
     uri = await offer(world, await world.publish(await world.promise()))
     key = await world.account()
     world.wire.cut(step, "after")
@@ -77,7 +75,6 @@ async def test_an_offer_is_taken_by_one_shopper(world: Any) -> None:
         ("https://hub.example/\u00e9", "invalid_input"),
     ],
 )
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_nothing_but_a_known_hub_is_ever_asked(world: Any, uri: str, code: str) -> None:
     """A wallet server must not be a way to reach other addresses from inside its network."""
     key = await world.account()

@@ -9,6 +9,7 @@ from sconto.base.keys import SigningKey
 from sconto.tokens import make_proof
 
 pytestmark = pytest.mark.anyio
+BOTH_DATABASES = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
 Cart = Callable[..., dict[str, Any]]
 
 
@@ -40,10 +41,11 @@ async def redeem(world: Any, presented: Any, cart: dict[str, Any], order_id: str
     return await world.shop.post("/v1/redemptions", document)
 
 
+@BOTH_DATABASES
 async def test_a_presented_token_is_redeemed_and_told_of(
     world: Any, key: str, make_cart: Cart
 ) -> None:
-    """The whole flow: every server has the same counts and the same cent, the wallet the receipt."""
+    """The whole flow: every server has the same counts and cents, the wallet the receipt."""
     presentation = await present(world, key)
     assert presentation.status == 201
     assert presentation["merchant"] == "https://shop.example"
@@ -72,12 +74,11 @@ async def test_a_presented_token_is_redeemed_and_told_of(
     assert (await present(world, key, "o-2")).problem == (409, "token_redeemed", "token_id")
 
 
+@BOTH_DATABASES
 async def test_a_return_brings_the_token_back(world: Any, key: str, make_cart: Cart) -> None:
     order = await redeem(world, shown(await present(world, key)), make_cart(525))
     assert order.status == 201
-    returned = await world.shop.post(
-        "/v1/orders/o-1/reversals", {"reversal_id": "r-1"}
-    )
+    returned = await world.shop.post("/v1/orders/o-1/reversals", {"reversal_id": "r-1"})
     assert returned.status in (200, 201), returned
     await world.settle()
     for server in (world.hub, world.shop, world.wallet):
@@ -90,15 +91,14 @@ async def test_a_return_brings_the_token_back(world: Any, key: str, make_cart: C
     assert (await present(world, key, "o-2")).status == 201
 
 
+@BOTH_DATABASES
 async def test_savings_by_month_and_promotion(world: Any, key: str, make_cart: Cart) -> None:
     order = await redeem(world, shown(await present(world, key)), make_cart(525))
     await world.settle()
     savings = await world.wallet.get("/v1/savings", key=key)
     assert savings.json == {
         "saved_minor": {"USD": 100},
-        "by_month": [
-            {"month": order["at"][:7], "currency": "USD", "uses": 1, "amount_minor": 100}
-        ],
+        "by_month": [{"month": order["at"][:7], "currency": "USD", "uses": 1, "amount_minor": 100}],
         "by_promotion": [
             {
                 "promotion_id": "oaty-10",
@@ -148,6 +148,7 @@ async def test_a_stolen_token_is_useless_without_its_key(
     assert world.shop.rows() == before
 
 
+@BOTH_DATABASES
 async def test_another_accounts_token_is_not_there(world: Any, key: str) -> None:
     """404 for everything that names it, and the same words as for a token that never was."""
     token_id = (await held(world, key))["token_id"]
@@ -180,7 +181,7 @@ async def test_another_accounts_token_is_not_there(world: Any, key: str) -> None
 
 
 async def test_a_wallet_chooses_what_is_worth_presenting(world: Any, make_cart: Cart) -> None:
-    """A token that would be used up for nothing stays; the better of two that exclude each other."""
+    """What would be used up for nothing stays; of two that exclude each other the better one."""
     wasted = await world.promise("wasted", no_effect="redeem", benefits=[
         {"type": "amount_off", "amount_minor": 50, "items": {"include": [{"brands": ["none"]}]}}
     ])  # fmt: skip
@@ -265,6 +266,7 @@ async def test_a_token_is_not_given_up_while_the_hub_is_away(world: Any, key: st
     assert (await world.wallet.call("DELETE", f"/v1/tokens/{token_id}", key=key)).status == 204
 
 
+@BOTH_DATABASES
 async def test_an_expired_token_is_kept_and_not_presented(world: Any, make_cart: Cart) -> None:
     terms = await world.promise(schedule={"days_after_clip": 0})
     key = await world.account()

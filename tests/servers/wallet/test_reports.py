@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 pytestmark = pytest.mark.anyio
+BOTH_DATABASES = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
 
 
 @pytest.fixture
@@ -41,9 +42,8 @@ async def shown(world: Any, token_id: str) -> Any:
     return await world.wallet.get(f"/v1/tokens/{token_id}")
 
 
-async def test_a_token_with_two_uses_is_redeemed_with_the_second(
-    world: Any, token_id: str
-) -> None:
+@BOTH_DATABASES
+async def test_a_token_with_two_uses_is_redeemed_with_the_second(world: Any, token_id: str) -> None:
     await report(world, "redeemed", redeemed(token_id))
     token = await shown(world, token_id)
     assert (token["status"], token["uses_left"]) == ("usable", 1)
@@ -56,6 +56,7 @@ async def test_a_token_with_two_uses_is_redeemed_with_the_second(
     assert world.wallet.parked() == []
 
 
+@BOTH_DATABASES
 async def test_a_part_that_was_taken_back_is_subtracted(world: Any, token_id: str) -> None:
     await report(world, "redeemed", redeemed(token_id))
     back = redeemed(token_id, amount_minor=30, is_complete=False)
@@ -110,7 +111,6 @@ async def test_a_receipt_of_somebody_else_is_kept_and_not_trusted(
         ("invented", {}),
     ],
 )
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_a_report_that_cannot_be_true_is_parked(
     world: Any, token_id: str, type_: str, changed: dict[str, Any]
 ) -> None:
@@ -123,6 +123,7 @@ async def test_a_report_that_cannot_be_true_is_parked(
     assert world.wallet.totals().redeemed == 1
 
 
+@BOTH_DATABASES
 async def test_more_than_was_given_cannot_be_taken_back(world: Any, token_id: str) -> None:
     await report(world, "redeemed", redeemed(token_id))
     await report(world, "reversed", redeemed(token_id, amount_minor=101))

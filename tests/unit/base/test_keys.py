@@ -237,6 +237,11 @@ def test_a_signed_payload_that_is_no_object_raises_nothing_else(payload: bytes) 
         assert isinstance(verify_compact(KEYS, TYP, jws, "token"), dict)
 
 
+@pytest.mark.parametrize("payload", [b"[]", b"1", b'"x"', b"null", b"", b'{"a":1,"a":1}'])
+def test_claims_are_one_object(payload: bytes) -> None:
+    assert refused(signed(HEADER, payload)).code in {"malformed", "invalid_json"}
+
+
 def test_a_stripped_or_foreign_signature_is_refused() -> None:
     head, payload, _ = sign_compact(KEY, TYP, CLAIMS).split(".")
     text = f"{head}.{payload}"

@@ -98,10 +98,12 @@ def by_the_library(
     return signed
 
 
-def by_hand(content_digest: str) -> dict[str, str]:
+def by_hand(
+    content_digest: str, parameters: str = f';created={NOW_S};keyid="{KEY.kid}"'
+) -> dict[str, str]:
     """The request with any digest, its base put down as RFC 9421 section 2.5 says."""
     covered = " ".join(f'"{name}"' for name in ALL)
-    params = f'({covered});created={NOW_S};keyid="{KEY.kid}"'
+    params = f"({covered}){parameters}"
     base = (
         '"@method": POST\n'
         '"@authority": hub.example\n'
@@ -347,6 +349,42 @@ def test_the_profile_s_address(agent: str, says: str) -> None:
 def test_an_algorithm_in_the_message_is_refused() -> None:
     headers = by_the_library(ALL, include_alg=True)
     assert refused(lambda: verify(headers)).code == "algorithm_unsupported"
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        f';keyid="{KEY.kid}"',
+        f";created={NOW_S}",
+        f';created="{NOW_S}";keyid="{KEY.kid}"',
+        f';created={NOW_S}.0;keyid="{KEY.kid}"',
+        f';created=@{NOW_S};keyid="{KEY.kid}"',
+        f";created={NOW_S};keyid={KEY.kid}",
+        f';created={NOW_S};keyid="{KEY.kid}";expires="never"',
+        f';created={NOW_S};keyid="{KEY.kid}";unknown=1',
+    ],
+)
+def test_a_signature_has_its_parameters_in_the_right_form(parameters: str) -> None:
+    """Each is signed by the right key, so only the form of its parameters is at fault."""
+    assert refused(lambda: verify(by_hand(digest(BODY), parameters))).code == "signature_invalid"
+
+
+@pytest.mark.parametrize("target", ["@evil.example", ".evil.example", ":1@evil.example"])
+def test_a_request_target_cannot_move_the_authority(target: str) -> None:
+    """Signed for another host, and sent here with a target that would complete its name."""
+    headers = sign(url=f"https://{(HUB + target).rpartition('/')[2].rpartition('@')[2]}{TARGET}")
+    error = refused(lambda: verify(headers, raw_path_and_query=target + TARGET))
+    assert error.code == "signature_invalid"
+
+
+def test_a_nonce_tells_two_equal_requests_of_one_second_apart() -> None:
+    """Ed25519 is deterministic: without a nonce the second would be taken for a replay."""
+    first, second = (verify(sign(nonce=nonce)).signature_id for nonce in ("AAAA", "AAAB"))
+    assert len({first, second, verify(SIGNED).signature_id}) == 3
+    assert by_the_library(ALL, nonce="AAAA") == sign(nonce="AAAA")
+    changed = sign(nonce="AAAA")
+    changed["Signature-Input"] = changed["Signature-Input"].replace("AAAA", "AAAB")
+    assert refused(lambda: verify(changed)).code == "signature_invalid"
 
 
 def test_two_signatures_are_refused() -> None:

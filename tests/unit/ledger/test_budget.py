@@ -33,7 +33,8 @@ def test_a_holder_gets_half_of_its_share_and_at_least_its_need(
 
 
 @pytest.mark.parametrize(
-    ("free", "needed"), [((0, 100), (1, 1)), ((5, 99), (1, 100)), ((4, 500), (5, 100)), (NONE, (1, 0))]
+    ("free", "needed"),
+    [((0, 100), (1, 1)), ((5, 99), (1, 100)), ((4, 500), (5, 100)), (NONE, (1, 0))],
 )
 def test_a_refusal_says_what_was_needed_and_what_was_there(
     free: tuple[int, int], needed: tuple[int, int]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from sconto.ledger import ENTRY_KINDS, Entry
@@ -9,8 +10,8 @@ from sconto.statistics import Cell, Counters, cell_of, count, fold
 
 
 def entry(kind: str, **fields: Any) -> Entry:
-    given = {"promotion_id": "p", "merchant": "m", "at_ms": 1, "day": "2017-07-14", "currency": "USD"}
-    return Entry(kind=kind, **(given | fields))  # type: ignore[arg-type]
+    given = {"promotion_id": "p", "merchant": "m", "at_ms": 1, "day": "2017-07-14"}
+    return msgspec.convert({"kind": kind, "currency": "USD", **given, **fields}, Entry)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from sconto.base.clock import day_of
 from sconto.base.errors import InvariantError
 from sconto.store import access, promotions
 from sconto.store.writer import Tx
-from sconto.terms import Terms, decode_terms
+from sconto.terms import Terms, decode_terms, sentence
 from sconto.tokens.issue import USES_MAX
 
 CHANGED = "sconto.promotion.changed.v1"
@@ -24,6 +24,7 @@ class Catalogue:
 
     def __init__(self) -> None:
         self._terms: dict[str, Terms] = {}
+        self._sentences: dict[str, str] = {}
 
     def terms(self, connection: sa.Connection, terms_digest: str) -> Terms | None:
         """The terms that a digest names; None when this hub has no such terms."""
@@ -44,6 +45,16 @@ class Catalogue:
         if terms is None:
             raise InvariantError("terms of a stored frame or token are never deleted")
         return terms
+
+    def sentence(self, connection: sa.Connection, terms_digest: str) -> str:
+        """What these terms promise, in one plain English sentence."""
+        known = self._sentences.get(terms_digest)
+        if known is None:
+            known = sentence(self.promised(connection, terms_digest))
+            if len(self._sentences) >= _KNOWN_MAX:
+                self._sentences.clear()
+            self._sentences[terms_digest] = known
+        return known
 
 
 def day_in(terms: Terms, at_ms: int) -> str:

@@ -52,6 +52,8 @@ class ShownOffer(Document):
     promotion_id: str
     terms_digest: str
     title: str
+    #: The terms in one plain sentence.
+    sentence: str
 
 
 class FrameDocument(Document):
@@ -241,6 +243,7 @@ def frame_documents(
                         promotion_id=offer.promotion_id,
                         terms_digest=offer.terms_digest,
                         title=terms.title,
+                        sentence=hub.catalogue.sentence(connection, offer.terms_digest),
                     )
                 )
         place = f"{frames_url}/frames/{frame_key(frame.frame_id)}{ENTRY_PATH}"

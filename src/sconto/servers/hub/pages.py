@@ -23,7 +23,6 @@ from sconto.servers.hub.gallery import FrameDocument
 from sconto.servers.hub.impressions import SHOWN
 from sconto.store import frames as store
 from sconto.store.writer import Tx
-from sconto.terms import sentence
 
 if TYPE_CHECKING:
     from sconto.servers.hub import Hub
@@ -75,17 +74,17 @@ async def frame_page(hub: "Hub", call: Call) -> Answer:
         frame = gallery.live_frame(connection, frame_id, call.now_ms)
         gallery.check_intact(connection, frame)
         (document,) = gallery.frame_documents(hub, connection, [frame])
-        first = (page - 1) * OFFERS_A_PAGE
-        listed = document.offers[first : first + OFFERS_A_PAGE]
-        offers = [
-            {
-                "promotion_id": one.promotion_id,
-                "title": one.title,
-                "sentence": sentence(hub.catalogue.promised(connection, one.terms_digest)),
-                "clip_id": secrets.token_urlsafe(16),
-            }
-            for one in listed
-        ]
+    first = (page - 1) * OFFERS_A_PAGE
+    listed = document.offers[first : first + OFFERS_A_PAGE]
+    offers = [
+        {
+            "promotion_id": one.promotion_id,
+            "title": one.title,
+            "sentence": one.sentence,
+            "clip_id": secrets.token_urlsafe(16),
+        }
+        for one in listed
+    ]
     wallets = [peer.url for peer in hub.base.directory.of_kind("wallet")]
     if call.method == "GET" and listed:
         await _count_shown(hub, document, [one.promotion_id for one in listed], call.now_ms)
@@ -152,11 +151,12 @@ async def promotion_page(hub: "Hub", call: Call) -> Answer:
     statistics = await promotions.show_statistics.run(hub, call)
     with hub.base.store.read() as connection:
         terms = hub.catalogue.promised(connection, promotion.terms_digest)
+        said = hub.catalogue.sentence(connection, promotion.terms_digest)
     return hub.base.pages.answer(
         "promotion.html",
         signed_in=True,
         promotion=promotion,
-        sentence=sentence(terms),
+        sentence=said,
         currency=terms.currency,
         statistics=statistics,
     )

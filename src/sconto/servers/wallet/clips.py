@@ -17,7 +17,7 @@ import hashlib
 import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl
 
 from msgspec import Meta
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 ClipId = Annotated[Identifier, Meta(max_length=100)]
 PromotionIdText = Annotated[Identifier, Meta(max_length=100)]
 _OFFER_SCHEME = "openid-credential-offer"
+_OFFER_PARAMETER = "credential_offer_uri"
 _OFFER_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/%?-]{1,1000}")
 
 
@@ -197,7 +198,7 @@ def _offer_uri(text: str) -> str:
     """The address inside either form of an offer."""
     if not text.startswith(f"{_OFFER_SCHEME}:"):
         return text
-    given = parse_qs(urlsplit(text).query).get("credential_offer_uri", [])
+    given = [value for name, value in parse_qsl(text.partition("?")[2]) if name == _OFFER_PARAMETER]
     if len(given) != 1:
         raise InvalidInputError(
             "the link has no credential_offer_uri",
