@@ -2,11 +2,15 @@
 
 A `python` block is executed; its names live on in the later blocks of the same document. A `bash`
 block runs with `bash -euo pipefail` in a scratch directory that all blocks of the document share,
-with the commands of `.venv` on its PATH; it fails as its last command does. Everything else
-(`console`, `text`, `json`, ...) is only shown. `<!-- skip: next -->` passes over one block.
+with the commands of `.venv` on its PATH; it fails as its last command does. A server that a block
+leaves running writes its process id to a `*.pid` file there, and is ended with the document, also
+when a block fails. Everything else (`console`, `text`, `json`, ...) is only shown.
+`<!-- skip: next -->` passes over one block.
 """
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,6 +46,9 @@ def give_scratch(namespace: dict[str, Any]) -> None:
 
 
 def remove_scratch(namespace: dict[str, Any]) -> None:
+    for file in Path(namespace["scratch"].name).glob("*.pid"):
+        with contextlib.suppress(ProcessLookupError, ValueError):
+            os.kill(int(file.read_text()), signal.SIGKILL)
     namespace["scratch"].cleanup()
 
 

@@ -23,7 +23,7 @@ def schema_of(url: str) -> dict[str, list[str]]:
         found = {}
         look = sa.inspect(engine)
         for table in look.get_table_names():
-            columns = [f"{c['name']} {c['type']} {c['nullable']}" for c in look.get_columns(table)]
+            columns = [plain(column) for column in look.get_columns(table)]
             others = [
                 *look.get_indexes(table),
                 *look.get_unique_constraints(table),

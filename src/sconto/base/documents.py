@@ -171,7 +171,7 @@ def _explained(message: str, value: Any, kind: Any, what: str, field: str) -> In
 def _suggestion(word: str, names: list[str]) -> str | None:
     if not names:
         return None
-    near = get_close_matches(word, names, n=1, cutoff=0.55)
+    near = get_close_matches(word, names, n=1)
     near = near or [name for name in names if name.startswith(word) or word.startswith(name)][:1]
     if near:
         return f"did you mean {near[0]!r}?"

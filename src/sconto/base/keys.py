@@ -89,7 +89,6 @@ class SigningKey:
     seed: bytes
     private: Ed25519PrivateKey
     public: PublicKey
-    jose: OKPKey
 
     @classmethod
     def from_seed(cls, seed: bytes) -> "SigningKey":
@@ -97,8 +96,7 @@ class SigningKey:
         private = Ed25519PrivateKey.from_private_bytes(seed)
         raw = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         jwk = {"crv": "Ed25519", "kty": "OKP", "x": b64url(raw)}
-        secret = OKPKey.import_key({**jwk, "d": b64url(seed)})
-        return cls(seed, private, PublicKey.from_jwk(jwk), secret)
+        return cls(seed, private, PublicKey.from_jwk(jwk))
 
     @property
     def kid(self) -> str:

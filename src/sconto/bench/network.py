@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from sconto.base.keys import sign_detached
+from sconto.bench.figures import say
 from sconto.ledger import UNLIMITED, Amounts
 from sconto.servers.app import Base, wall_clock_ms
 from sconto.servers.config import Home, create_home
@@ -138,6 +139,9 @@ def running(kind: str, folder: Path, place: Place) -> Iterator[subprocess.Popen[
         try:
             _wait_until_ready(process, folder, place)
             yield process
+        except RuntimeError:
+            say(_complaints(folder))
+            raise
         finally:
             process.terminate()
             try:
@@ -161,6 +165,12 @@ def _wait_until_ready(process: subprocess.Popen[bytes], folder: Path, place: Pla
         time.sleep(0.05)
     said = (folder / "server.log").read_text(errors="replace")[-2000:]
     raise RuntimeError(f"the server in {folder} did not start:\n{said}")
+
+
+def _complaints(folder: Path) -> str:
+    """What the server logged as warnings and worse, the last of it."""
+    lines = (folder / "server.log").read_text(errors="replace").splitlines()
+    return "\n".join([one for one in lines if '"level":"info"' not in one][-5:])
 
 
 def _free_port() -> int:

@@ -66,3 +66,21 @@ def share_funding(amount_minor: int, funding: Funding) -> tuple[FundingPart, ...
     return tuple(
         FundingPart(share.party, part) for share, part in zip(funding.shares, parts, strict=True)
     )
+
+
+def share_by_line(allocations: Sequence[int], funding: Sequence[int]) -> list[list[int]]:
+    """What each party pays of each line: rows sum to the lines, columns to the parties.
+
+    Line by line, by largest remainder over what each party has still to pay.
+
+    >>> share_by_line([161, 53, 86], [210, 90])
+    [[113, 48], [37, 16], [60, 26]]
+    """
+    invariant(sum(allocations) == sum(funding), "the parties pay what the lines get")
+    left = list(funding)
+    rows = []
+    for amount in allocations:
+        row = split(amount, left)
+        left = [had - part for had, part in zip(left, row, strict=True)]
+        rows.append(row)
+    return rows

@@ -29,6 +29,7 @@ class Basket:
         "_selected",
         "all_lines",
         "at_ms",
+        "by_sku",
         "cart",
         "discountable",
         "floors",
@@ -58,6 +59,10 @@ class Basket:
         self.quantities = [line.quantity for line in lines]
         self.skus = [line.sku for line in lines]
         self.discountable = [i for i, line in enumerate(lines) if line.discountable]
+        #: Positions of discountable lines.
+        self.by_sku: dict[str, list[int]] = {}
+        for i in self.discountable:
+            self.by_sku.setdefault(self.skus[i], []).append(i)
         self.floors = [line.floor_price_minor * line.quantity for line in lines]
         self.has_floors = any(self.floors)
         self.subtotal = sum(self.initial)

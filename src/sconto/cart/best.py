@@ -5,7 +5,7 @@ branch is cut where what it has and the ceilings of what is to come do not excee
 the ceilings are computed anew whenever something was taken. Up to `EXACT_MAX` promotions the search
 always finishes, so the best is proven; beyond, as far as `NODES_MAX` steps suffice. Where they do
 not, the answer is the better of what was found and of taking the largest first, and the evaluation
-says `heuristic`.
+says `heuristic`. Where all that fit together reach the sum of the ceilings, nothing is searched.
 """
 
 from sconto.cart.basket import Basket
@@ -17,6 +17,8 @@ from sconto.cart.turns import Application, Blocked, Outcome, Progress, conflict_
 #: A search over so many promotions always finishes: it has fewer than `NODES_MAX` nodes.
 EXACT_MAX = 12
 NODES_MAX = 2 ** (EXACT_MAX + 1)
+#: Beyond so many there is no search, only what fits in order and the largest that fit.
+SEARCH_MAX = 64
 
 
 def run_best(applications: list[Application], basket: Basket, lane: Lane, outcome: Outcome) -> None:
@@ -58,13 +60,35 @@ class BestSet:
         self.best = start
         self.best_value = 0
         self.nodes = 0
+        # A node costs as many ceilings as there are promotions: more of them, fewer nodes.
+        self.nodes_max = NODES_MAX * EXACT_MAX // max(EXACT_MAX, len(applications))
         self.is_exact = True
 
     def run(self) -> Progress:
-        self._visit(0, self.start, 0, self._ceilings(self.start, 0))
+        bounds = self._ceilings(self.start, 0)
+        self._try(self.applications)
+        if self.best_value >= bounds[0]:
+            return self.best
+        if len(self.applications) <= SEARCH_MAX:
+            self._visit(0, self.start, 0, bounds)
+        else:
+            self.is_exact = False
         if not self.is_exact:
             self._largest_first()
         return self.best
+
+    def _try(self, applications: list[Application]) -> int:
+        """Take all that fit, in canonical order; how many that were."""
+        progress, value, count = self.start.copy(), 0, 0
+        for application in applications:
+            found = turn(application, self.basket, progress, self.lane)
+            if isinstance(found, Draft) and found.amount_minor > 0:
+                progress.take(application, found, self.lane)
+                value += found.amount_minor
+                count += 1
+        if value > self.best_value:
+            self.best, self.best_value = progress, value
+        return count
 
     def _ceilings(self, progress: Progress, first: int) -> list[int]:
         """Bounds of the promotions from `first` on, as suffix sums, ending with 0."""
@@ -82,7 +106,7 @@ class BestSet:
         if number == len(self.applications) or value + ceilings[number] <= self.best_value:
             return
         self.nodes += 1
-        if self.nodes > NODES_MAX:
+        if self.nodes > self.nodes_max:
             self.is_exact = False
             return
         application = self.applications[number]
@@ -95,25 +119,17 @@ class BestSet:
         self._visit(number + 1, progress, value, ceilings)
 
     def _largest_first(self) -> None:
-        """Choose by what each gives at the start, the largest first; apply in canonical order."""
+        """Choose by what each gives at the start, the largest first, while all chosen still fit."""
         gains = []
         for application in self.applications:
             found = turn(application, self.basket, self.start, self.lane)
             if isinstance(found, Draft) and found.amount_minor > 0:
                 gains.append((-found.amount_minor, application.key, application))
         chosen: list[Application] = []
-        for _, _, application in sorted(gains, key=lambda gain: gain[:2]):
+        for _, _, application in sorted(gains, key=lambda gain: gain[:2])[:SEARCH_MAX]:
             wider = sorted([*chosen, application], key=key_of)
-            progress = self.start.copy()
-            for one in wider:
-                found = turn(one, self.basket, progress, self.lane)
-                if isinstance(found, Draft) and found.amount_minor > 0:
-                    progress.take(one, found, self.lane)
-            value = sum(t.draft.amount_minor for t in progress.taken if t.lane is self.lane)
-            if len(progress.taken) - len(self.start.taken) == len(wider):
+            if self._try(wider) == len(wider):
                 chosen = wider
-                if value > self.best_value:
-                    self.best, self.best_value = progress, value
 
 
 def run_best_of_item(

@@ -8,8 +8,7 @@ candidate. A cart looks up only its own terms. The index may return too much, ne
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Container, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from sconto.cart.basket import Basket
@@ -29,6 +28,11 @@ class Source(Protocol):
     def by_digest(self, digest: str) -> Compiled | None: ...
     def by_code(self, code: str) -> list[Compiled]: ...
     def candidates(self, basket: Basket) -> list[Compiled]: ...
+
+
+#: So many promotions whose threshold is just out of reach are candidates too, for the hint of what
+#: is missing.
+NEAR_MAX = 3
 
 
 class Entry:
@@ -128,17 +132,15 @@ class PromotionIndex:
             found.update(posting)
         if self._thresholds:
             end = bisect_right(self._thresholds, (basket.subtotal, "\U0010ffff"))
-            for _, digest in self._thresholds[:end]:
+            for _, digest in self._thresholds[: end + NEAR_MAX]:
                 found[digest] = self._entries[digest]
         return [entry.compiled for entry in found.values()]
 
     def _postings_of(self, basket: Basket) -> Iterator[dict[str, Entry]]:
-        """The lists of the terms that a cart has."""
-        postings = self._postings
-        for kind, values in _terms_of(basket):
-            of_kind = postings[kind]
+        """The lists of the terms that a cart has; kinds that no promotion needs are not asked."""
+        for kind, of_kind in self._postings.items():
             if of_kind:
-                for value in values:
+                for value in _VALUES[kind](basket):
                     if value in of_kind:
                         yield of_kind[value]
 
@@ -202,29 +204,25 @@ class Without:
         return [one for one in found if one.promotion_id not in self._excluded]
 
 
-def _terms_of(basket: Basket) -> Iterator[tuple[str, Iterable[str]]]:
-    """Every term that a cart has, by kind."""
-    lines, cart = basket.lines, basket.cart
-    yield "sku", basket.skus
-    yield "gtin", [line.gtin for line in lines if line.gtin is not None]
-    yield "product", [line.product for line in lines if line.product is not None]
-    yield "brand", {line.brand for line in lines if line.brand is not None}
-    yield "tag", set(chain.from_iterable([line.tags for line in lines if line.tags]))
-    yield (
-        "category",
-        set(chain.from_iterable([line.categories for line in lines if line.categories])),
-    )
-    yield "segment", basket.holder.segments
-    shipping = cart.shipping.method if cart.shipping else None
-    for kind, value in (
-        ("store", cart.store),
-        ("region", cart.region),
-        ("channel", cart.channel),
-        ("shipping", shipping),
-        ("payment", cart.payment_method),
-    ):
-        if value is not None:
-            yield kind, (value,)
+def _named(value: str | None) -> tuple[str, ...]:
+    return () if value is None else (value,)
+
+
+#: What a cart has of each kind of terms.
+_VALUES: dict[str, Callable[[Basket], Iterable[str]]] = {
+    "sku": lambda basket: basket.skus,
+    "gtin": lambda basket: [x.gtin for x in basket.lines if x.gtin is not None],
+    "product": lambda basket: [x.product for x in basket.lines if x.product is not None],
+    "brand": lambda basket: {x.brand for x in basket.lines if x.brand is not None},
+    "tag": lambda basket: frozenset().union(*[x.tags for x in basket.lines]),
+    "category": lambda basket: frozenset().union(*[x.categories for x in basket.lines]),
+    "segment": lambda basket: basket.holder.segments,
+    "store": lambda basket: _named(basket.cart.store),
+    "region": lambda basket: _named(basket.cart.region),
+    "channel": lambda basket: _named(basket.cart.channel),
+    "shipping": lambda basket: _named(x.method if (x := basket.cart.shipping) else None),
+    "payment": lambda basket: _named(basket.cart.payment_method),
+}
 
 
 def _drop(of_kind: dict[str, dict[str, Entry]], value: str, digest: str) -> None:

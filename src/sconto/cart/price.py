@@ -34,7 +34,7 @@ class Draft:
     )
 
     def __init__(self) -> None:
-        #: From whole lines.
+        #: From whole lines; more than nothing each.
         self.amounts: dict[int, int] = {}
         #: Units used: line, how many, what they were worth, what is taken from them.
         self.uses: list[tuple[int, int, int, int]] = []
@@ -56,7 +56,9 @@ class Draft:
 
     @property
     def gives_something(self) -> bool:
-        return bool(self.gifts or self.rewards) or self.amount_minor > 0
+        if self.amounts or self.shipping or self.gifts or self.rewards:
+            return True
+        return any(use[3] for use in self.uses)
 
     def commit(self, state: State) -> None:
         """Take it."""
@@ -142,15 +144,18 @@ class LinePricer:
         if not lines:
             draft.unmet.append(Unmet(ReasonCode.NO_ITEMS_SELECTED))
             return
-        bases = self.bases_of(basket, state, lines)
-        rooms = rooms_of(basket, state, lines)
-        factors = basket.factors(self.amounts)
-        if factors is None:
+        if self.amounts == "as_priced" or (factors := basket.factors(self.amounts)) is None:
+            left = state.left
+            bases = [left[i] for i in lines]
+            rooms = rooms_of(basket, state, lines) if basket.has_floors else bases
+            if self.initial:
+                bases = [basket.initial[i] for i in lines]
             taken = self.taken(basket, lines, bases, rooms)
         else:
             # Computed in the prices that the terms speak of, taken in those of the cart.
+            rooms = rooms_of(basket, state, lines)
             lifted = [convert(room, factors[i]) for i, room in zip(lines, rooms, strict=True)]
-            taken = self.taken(basket, lines, bases, lifted)
+            taken = self.taken(basket, lines, self.bases_of(basket, state, lines), lifted)
             taken = [
                 min(room, convert_back(part, factors[i]))
                 for i, part, room in zip(lines, taken, rooms, strict=True)

@@ -73,6 +73,11 @@ def _only_skus(selector: Selector) -> frozenset[str] | None:
 
 
 def _by_sku(skus: frozenset[str]) -> Select:
+    """Looks up few SKUs in the cart, and the cart's in many."""
+    if len(skus) == 1:
+        (sku,) = skus
+        return lambda basket: basket.by_sku.get(sku, [])
+
     def select(basket: Basket) -> list[int]:
         names = basket.skus
         return [i for i in basket.discountable if names[i] in skus]

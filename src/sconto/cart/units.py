@@ -245,7 +245,13 @@ class BundlePricer:
         self, benefit: b.BundlePrice, parts: list[Select], initial: bool, amounts: Amounts
     ) -> None:
         self.benefit, self.parts, self.initial, self.amounts = benefit, parts, initial, amounts
+        #: By choice of parts, as bits: units that one bundle needs of them.
         self.needs = [0] * (1 << len(parts))
+        #: By choice of parts: the choices that contain it.
+        self.above = [
+            [wide for wide in range(len(self.needs)) if wide & one == one]
+            for one in range(len(self.needs))
+        ]
         for chosen in range(len(self.needs)):
             self.needs[chosen] = sum(
                 part.quantity for i, part in enumerate(benefit.parts) if chosen >> i & 1
@@ -292,7 +298,7 @@ class BundlePricer:
         free = [sets * need for need in self.needs]
         taken = []
         for one in units:
-            above = [s for s in range(len(free)) if s & one.mask == one.mask]
+            above = self.above[one.mask]
             k = min(one.count, *(free[s] for s in above))
             if k:
                 taken.append((one, k))

@@ -10,13 +10,8 @@ from sconto.cli import demo, merchant, promotions, wallet
 from sconto.cli.api import Api
 from sconto.cli.options import HomeOption, JsonOption, OptionalHome, UrlOption
 from sconto.cli.output import show
-from sconto.cli.setup import init_server, now_ms
 from sconto.servers.config import load_home, lock_home
-from sconto.servers.principal import SCOPES
-from sconto.servers.serve import serve
-from sconto.store import journal
-from sconto.store.database import migrate
-from sconto.store.writer import Store
+from sconto.servers.scopes import SCOPES
 
 app = typer.Typer(
     name="sconto",
@@ -64,6 +59,8 @@ def server_commands(kind: str) -> typer.Typer:
         as_json: JsonOption = False,
     ) -> None:
         """Make a server's home, keys and datastore, and its first administrator's key."""
+        from sconto.cli.setup import init_server
+
         made = init_server(
             home,
             kind=kind,
@@ -78,10 +75,14 @@ def server_commands(kind: str) -> typer.Typer:
     @commands.command("serve")
     def serve_command(
         home: HomeOption,
-        bind: Annotated[str | None, typer.Option(help="host:port to listen on.")] = None,
+        bind: Annotated[
+            str | None, typer.Option(help="host:port to listen on, behind a proxy.")
+        ] = None,
         log_level: Annotated[str, typer.Option(help="debug, info or warning.")] = "info",
     ) -> None:
         """Serve until a signal comes; then finish what was accepted and stop."""
+        from sconto.servers.serve import serve
+
         serve(home, kind, bind=bind, log_level=log_level)
 
     commands.add_typer(_tenants(), name="tenant")
@@ -226,6 +227,8 @@ def _database() -> typer.Typer:
     @commands.command()
     def upgrade(home: HomeOption, as_json: JsonOption = False) -> None:
         """Bring the schema to this version; `serve` does it too."""
+        from sconto.store.database import migrate
+
         found = load_home(home)
         with lock_home(found):
             migrate(found.database_url)
@@ -234,6 +237,10 @@ def _database() -> typer.Typer:
     @commands.command()
     def check(home: HomeOption, as_json: JsonOption = False) -> None:
         """Check the journal's chain, and that the statistics are its fold."""
+        from sconto.cli.setup import now_ms
+        from sconto.store import journal
+        from sconto.store.writer import Store
+
         found = load_home(home)
         store = Store(found.database_url, source=found.url, clock=now_ms)
         try:

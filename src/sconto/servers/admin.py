@@ -11,7 +11,8 @@ from sconto.base.errors import ConflictError, InvalidInputError, NotFoundError, 
 from sconto.servers.app import Server
 from sconto.servers.config import check_url
 from sconto.servers.endpoint import Call, endpoint
-from sconto.servers.principal import SCOPES, make_api_key
+from sconto.servers.principal import make_api_key
+from sconto.servers.scopes import SCOPES
 from sconto.store import access, exchange
 from sconto.store.schema import tenants
 from sconto.store.writer import Tx
@@ -172,6 +173,8 @@ async def add_key(server: Server, call: Call) -> MadeKey:
 async def list_keys(server: Server, call: Call) -> dict[str, Any]:
     tenant_id = _own_tenant(call)
     with server.base.store.read() as connection:
+        if access.tenant_kind(connection, tenant_id) is None:
+            raise NotFoundError(f"there is no tenant {tenant_id[:64]}", field="tenant_id")
         keys = access.list_api_keys(connection, tenant_id)
     return {
         "keys": [

@@ -71,11 +71,13 @@ class Base:
         self.client = PeerClient(self.home, self.http, lambda: self.wall_clock())
         self.directory = Directory(self.store, self.http, lambda: self.wall_clock())
         self.deliverer = events.Deliverer(self.store, self.client)
+        await self.directory.start()
         await self.deliverer.start()
 
     async def stop(self) -> None:
         """Stop delivering, finish what was accepted, close the datastore."""
         await self.deliverer.stop()
+        await self.directory.stop()
         await self.http.aclose()
         await asyncio.to_thread(self.close)
 
@@ -140,6 +142,7 @@ class Base:
                 field="Signature",
                 remedy="sign each request anew",
             )
+        self.directory.heard_from(peer.url)
         return Principal(peer.tenant_id, peer.kind, peer.scopes, peer_url=peer.url)
 
     def _session(self, call: Call, cookie: str) -> Principal:

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from sqlalchemy.engine import URL
-
 from sconto.base.canonical import b64url, b64url_decode
 from sconto.base.errors import ConflictError, InvalidInputError
 from sconto.base.ids import ID_RANDOM_BYTES, new_id
@@ -193,6 +191,8 @@ def lock_home(home: Home) -> IO[str]:
 
 
 def _sqlite_url(path: Path) -> str:
+    from sqlalchemy.engine import URL
+
     return URL.create("sqlite", database=str(path.resolve())).render_as_string()
 
 

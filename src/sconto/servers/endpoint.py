@@ -30,6 +30,7 @@ from sconto.base.errors import (
     UnavailableError,
 )
 from sconto.servers import problems
+from sconto.servers.limits import source_of
 from sconto.servers.principal import Principal
 from sconto.store import access
 from sconto.store.writer import Tx
@@ -100,6 +101,7 @@ class Call:
 
     __slots__ = (
         "body",
+        "client",
         "document",
         "endpoint",
         "header_list",
@@ -124,6 +126,8 @@ class Call:
         self.body = body
         self.now_ms = now_ms
         self.method: str = scope["method"]  # type: ignore[typeddict-item]
+        #: The other end of the connection, as the server that listens says it.
+        self.client = scope.get("client")
         self.header_list: list[tuple[bytes, bytes]] = list(scope["headers"])
         self.headers = dict(self.header_list)
         self.params: dict[str, Any] = scope.get("path_params", {})
@@ -139,6 +143,11 @@ class Call:
         #: Whether the caller and the form of the body were found right.
         self.is_read = False
         self.principal: Principal = NOBODY
+
+    @property
+    def source(self) -> str:
+        """Whom to count wrong guesses against: the network address that the call came from."""
+        return source_of(self.client)
 
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)
@@ -302,16 +311,16 @@ async def problem_answer(
     is_document = (
         endpoint.is_about_document
         and call is not None
-        and bool(call.document)
+        and call.is_read
         and isinstance(error, InvalidInputError)
     )
     document = problems.problem(error, is_document=is_document)
-    if endpoint.is_page and call is not None:
-        page: Answer = server.base.pages.error(call, document)
-        return page
     headers: tuple[tuple[str, str], ...] = ()
     if isinstance(error, UnavailableError):
         headers = (("retry-after", str(error.retry_after_s)),)
+    if endpoint.is_page and call is not None:
+        page: Answer = server.base.pages.error(call, document)
+        return page._replace(headers=(*page.headers, *headers))
     if document["status"] == 401:
         headers = (("www-authenticate", "Bearer"),)
     return Answer(problems.encode(document), document["status"], problems.MEDIA_TYPE, headers)
@@ -321,7 +330,7 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
     """The body, up to its bound.
 
     Raises InvalidInputError (`too_large`) after throwing the rest away, so that the sender is
-    still there to hear it.
+    still there to hear it. How long it may take, the protocol says (`protocol.py`).
     """
     message: Any = await receive()
     if message["type"] == "http.disconnect":

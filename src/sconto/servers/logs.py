@@ -72,6 +72,11 @@ class BufferedHandler(logging.Handler):
                 self.stream.write("".join(lines))
                 self.stream.flush()
 
+    def close(self) -> None:
+        self.flush()
+        atexit.unregister(self.flush)
+        super().close()
+
     def _flush_when_due(self) -> None:
         while True:
             self._is_due.wait()

@@ -10,7 +10,7 @@ import sconto
 from sconto.servers import problems
 from sconto.servers.config import Home
 from sconto.servers.endpoint import Endpoint
-from sconto.servers.principal import SCOPES
+from sconto.servers.scopes import SCOPES
 
 _PARAMETER = re.compile(r"\{(\w+):(\w+)\}")
 

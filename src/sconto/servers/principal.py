@@ -16,6 +16,7 @@ import msgspec
 from sconto.base.canonical import b64url, b64url_decode
 from sconto.base.errors import ForbiddenError, NotAuthenticatedError
 from sconto.base.ids import ID_RANDOM_BYTES, new_id
+from sconto.servers.scopes import SCOPES
 from sconto.store import access
 from sconto.store.writer import Tx
 
@@ -23,20 +24,6 @@ KEY_PREFIX = "sconto"
 SESSION_COOKIE = "sconto_session"
 SESSION_LIFE_MS = 12 * 3600 * 1000
 _KEY_ID = re.compile("[0-9A-Z]{26}")
-
-#: Everything that a key may be allowed, and what it means.
-SCOPES = {
-    "admin": "everything but `replay`, for every tenant of this server",
-    "replay": "say at which instant a clip, an evaluation or a redemption happened",
-    "promotions:read": "see the tenant's promotions, budgets and statistics",
-    "promotions:write": "write, launch, pause and top up the tenant's promotions",
-    "frames:write": "distribute and withdraw frames",
-    "evaluate": "evaluate carts",
-    "checkout": "reserve, redeem and release; see coupon information",
-    "reverse": "reverse redemptions",
-    "wallet": "act for the account that the key belongs to",
-    "accounts:write": "open accounts and act for every account of this wallet server",
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,11 @@
 """Serving: one process, one server, uvicorn in front; it stops gracefully and loses nothing.
 
 On SIGTERM or SIGINT it takes no new connection, answers the requests that it has, commits what the
-writer has accepted, and ends. A hub listens twice: the frames' origin is a socket of its own.
+writer has accepted, and ends. A hub has two origins, its own and that of the frames: it listens at
+both, unless it stands behind a proxy (`bind`), which sends it both with their own `Host`.
 """
 
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from sconto.base.errors import ConflictError
 from sconto.servers.app import build_app
 from sconto.servers.config import Home, load_home
 from sconto.servers.logs import start_logging
+from sconto.servers.protocol import BoundedProtocol
 
 #: Seconds that requests under way get to finish.
 GRACE_S = 20
@@ -45,7 +48,7 @@ def serve(
     log_level: str = "info",
     make: Callable[[Home], Any] = make_server,
 ) -> None:
-    """Serve a home until a signal comes. `bind` is host:port; the port of its URL otherwise.
+    """Serve a home until a signal comes, at `bind` (host:port), else at the address of its URLs.
 
     `make` makes the server of the home.
 
@@ -54,13 +57,14 @@ def serve(
     home = load_home(folder, kind)
     start_logging(log_level)
     sockets = [_listen(bind or _address(home.url))]
-    if home.frames_url is not None:
+    if home.frames_url is not None and bind is None:
         sockets.append(_listen(_address(home.frames_url)))
     app = build_app(make(home))
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
+        ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -68,8 +72,10 @@ def serve(
         date_header=False,
         timeout_graceful_shutdown=GRACE_S,
         timeout_keep_alive=75,
-        h11_max_incomplete_event_size=64 * 1024,
     )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn handles them while it serves, and raises them again at its end: that end is ours.
+        signal.signal(number, lambda *_: None)
     uvicorn.Server(config).run(sockets=sockets)
 
 

@@ -39,6 +39,7 @@ async def test_taking_part_brings_a_first_grant_once(world):
     granted = other.of_type(GRANTED)[0]
     assert granted["incarnation"] == "I" * 26
     assert granted["epoch"] == world.hub.base.home.incarnation
+    assert world.parked() == []
 
 
 async def test_the_last_units_go_out_and_then_there_are_none(world):

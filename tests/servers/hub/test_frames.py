@@ -1,5 +1,6 @@
 """Frames at the hub: what is wrong is refused by name and leaves nothing; the rest is served."""
 
+import asyncio
 import base64
 import json
 import secrets
@@ -224,6 +225,19 @@ async def test_a_frame_is_withdrawn_by_a_higher_sequence(world):
         "GET", f"/frames/{frame_key(frame.frame_id)}/index.html", base_url=FRAMES
     )
     world.refused(served, 410, "gone")
+
+
+async def test_of_frames_at_once_with_one_sequence_one_is_taken(world):
+    """Each was fine when it was verified; the transaction looks again. The same twice is one."""
+    terms = await world.promise()
+    made = [world.frame(terms, csp=f"img-src https://{i}.example") for i in range(4)]
+    answers = await asyncio.gather(*(world.publish(frame) for frame in [*made, *made]))
+    statuses = sorted(answer.status_code for answer in answers)
+    assert statuses == [200, 201] + [400] * 6
+    for answer in answers:
+        if answer.status_code == 400:
+            world.refused(answer, 400, "sequence_too_low", "manifest.seq")
+    assert world.column(frames.c.sequence) == [1]
 
 
 async def test_a_file_is_served_on_the_frames_origin_only(world):

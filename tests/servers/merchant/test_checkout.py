@@ -204,10 +204,7 @@ async def test_the_last_money_goes_to_exactly_as_many_as_it_covers(
     await publish(shop, make_terms("ten", limits=[{"amount_minor": 350}]))
     paths = ("/v1/redemptions", "/v1/reservations")
     orders = await asyncio.gather(
-        *(
-            shop.post(paths[i % 2], {"order_id": f"o-{i}", "cart": make_cart()})
-            for i in range(64)
-        )
+        *(shop.post(paths[i % 2], {"order_id": f"o-{i}", "cart": make_cart()}) for i in range(64))
     )
     assert sorted(order["discount_minor"] for order in orders) == [0] * 61 + [OFF] * 3
     refusal = next(o for o in orders if not o["discount_minor"])["evaluation"]["refused"][0]
@@ -230,10 +227,7 @@ async def test_one_order_sent_64_times_at_once_is_redeemed_once(
     acts = [shop.post("/v1/reservations", {"order_id": "o-2", "cart": make_cart()})]
     await asyncio.gather(*acts)
     ends = await asyncio.gather(
-        *(
-            shop.post(f"/v1/reservations/o-2/{'redeem' if i % 2 else 'release'}")
-            for i in range(32)
-        )
+        *(shop.post(f"/v1/reservations/o-2/{'redeem' if i % 2 else 'release'}") for i in range(32))
     )
     assert {end.status for end in ends} == {200, 409}, "either all redeem or all release"
     assert len(shop.entries("redeemed")) + len(shop.entries("released")) == 2

@@ -71,9 +71,7 @@ async def test_reports_carry_the_journal_and_the_receipt(
     kinds = [report["entry"]["kind"] for report in reports]
     assert kinds == ["redeemed", "reserved", "redeemed", "reserved", "released", "reversed"]
     assert {report["entry"]["promotion_id"] for report in reports} == {"p"}
-    assert ["receipt" in report for report in reports] == [
-        kind == "redeemed" for kind in kinds
-    ]
+    assert ["receipt" in report for report in reports] == [kind == "redeemed" for kind in kinds]
     assert reports[0]["entry"]["is_direct"] and not reports[2]["entry"].get("is_direct")
     shop.audit()
 
@@ -130,9 +128,7 @@ async def test_promotion_ids_of_others_cannot_be_taken(
     assert sorted(one["amount_minor"] for one in order["redemptions"]) == [95, 105]
 
 
-async def test_versions_of_a_promise(
-    shop: Any, hub: Any, make_terms: Any, make_cart: Any
-) -> None:
+async def test_versions_of_a_promise(shop: Any, hub: Any, make_terms: Any, make_cart: Any) -> None:
     """A new version counts from then on; a changed text of an old one is parked; an old one that
     comes late does not become the current one."""
     await hub.offer(shop, make_terms("p", 1000), uses=50)
@@ -216,7 +212,7 @@ async def test_a_batch_again_is_harmless_and_a_gap_says_where_to_go_on(
 
 
 async def test_what_can_never_be_applied_is_parked(shop: Any, hub: Any, make_terms: Any) -> None:
-    """Unknown types, broken data, a doubled id, values too large for a column: the stream goes on."""
+    """Unknown types, broken data, a doubled id, values beyond their columns: the stream goes on."""
     good = hub.promotion_changed(make_terms("p"))
     await hub.send(
         shop,

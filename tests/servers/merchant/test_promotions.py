@@ -33,9 +33,7 @@ async def test_a_promotion_is_published_once(shop: Any, make_terms: Any) -> None
     assert shop.rows() == before
 
 
-async def test_only_an_active_promotion_applies(
-    shop: Any, make_terms: Any, make_cart: Any
-) -> None:
+async def test_only_an_active_promotion_applies(shop: Any, make_terms: Any, make_cart: Any) -> None:
     """draft -> active <-> paused -> ended, and an ended one never comes back."""
     await shop.post("/v1/promotions", {"terms": make_terms("p1")})
     assert await discount(shop, make_cart()) == 0
@@ -83,9 +81,7 @@ async def test_a_new_version_replaces_the_old_one_at_checkout(
     assert (await shop.get("/v1/terms/sha-256=:AAAA:")).problem == (404, "not_found", "digest")
 
 
-async def test_a_top_up_adds_to_the_budget_once(
-    shop: Any, make_terms: Any, make_cart: Any
-) -> None:
+async def test_a_top_up_adds_to_the_budget_once(shop: Any, make_terms: Any, make_cart: Any) -> None:
     """A promotion that was used up gives again; the same id with other amounts is a conflict."""
     terms = make_terms("p1", limits=[{"uses": 1}, {"amount_minor": 105}])
     await shop.post("/v1/promotions", {"terms": terms, "launch": True})

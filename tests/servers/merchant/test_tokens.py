@@ -94,7 +94,7 @@ async def test_coupon_information_needs_known_terms(
 
 
 async def link(shop: Any, token: Any, client: str = "card-1", **changed: Any) -> Any:
-    """What wallet and merchant do together: a link code, a proof for it, and the client is known."""
+    """What wallet and merchant do together: a link code, and a proof for it."""
     code = await shop.post(f"/v1/clients/{quote(client)}/link-codes")
     assert code.status == 200, code
     nonce = changed.pop("nonce", code["nonce"])
@@ -127,7 +127,7 @@ async def test_a_linked_client_gets_its_coupons_with_no_code_typed(
 async def test_a_link_needs_the_merchants_nonce_and_the_holders_key(
     shop: Any, hub: Any, token: Any
 ) -> None:
-    """Each way in which somebody else could try to be this client is refused, and nothing is kept."""
+    """Each way in which somebody else could try to be this client is refused without a trace."""
     before = shop.rows()
     own_secret = shop.server.base.home.secret
     now_ms = time.time_ns() // 1_000_000
@@ -179,14 +179,14 @@ async def test_a_link_needs_a_token_for_this_merchant_by_a_known_hub(
     ):  # fmt: skip
         assert (await link(shop, made)).problem == problem
     head, payload, signature = token.jws.split(".")
-    token.jws = ".".join((head, payload, signature[:-2] + ("AA" if signature[-2:] != "AA" else "BA")))
+    token.jws = ".".join(
+        (head, payload, signature[:-2] + ("AA" if signature[-2:] != "AA" else "BA"))
+    )
     assert (await link(shop, token)).problem[:2] == (422, "signature_invalid")
     token.jws = ".".join((head, payload, signature))
     assert shop.rows() == before
     now_s = int(time.time())
-    expired = hub.issue(
-        shop, terms, holder, iat=now_s - YEAR_S, nbf=now_s - YEAR_S, exp=now_s - 1
-    )
+    expired = hub.issue(shop, terms, holder, iat=now_s - YEAR_S, nbf=now_s - YEAR_S, exp=now_s - 1)
     assert (await link(shop, expired)).status == 200
     await hub.send(shop, hub.revoked(token))
     assert (await link(shop, token, "card-9")).problem == (400, "token_revoked", "token")
@@ -420,9 +420,7 @@ async def test_an_expired_coupon_stays_in_the_pocket(
     assert (await redeem(shop, make_cart, "o-3", client="card-1"))["discount_minor"] == OFF
 
 
-async def test_a_quote_for_a_presented_token(
-    shop: Any, token: Any, make_cart: Any
-) -> None:
+async def test_a_quote_for_a_presented_token(shop: Any, token: Any, make_cart: Any) -> None:
     """An evaluation binds its proof to the order that it is for, and spends nothing."""
     path = "/v1/evaluations"
     shown = token.present(shop, "o-1", path=path)

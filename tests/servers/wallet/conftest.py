@@ -283,7 +283,7 @@ class World:
 
     async def settle(self) -> None:
         """Wait until every server has heard everything that can be delivered."""
-        for _ in range(500):
+        for _ in range(2000):
             waiting = 0
             for server in (self.hub, self.shop, self.wallet):
                 with server.store.read() as connection:
@@ -296,7 +296,8 @@ class World:
             if not waiting:
                 return
             await asyncio.sleep(0.01)
-        raise AssertionError("the outboxes do not empty")
+        failures = [s.server.base.deliverer.failures for s in (self.hub, self.shop, self.wallet)]
+        raise AssertionError(f"the outboxes do not empty: {failures}")
 
 
 def terms_of(promotion_id: str, **changes: Any) -> dict[str, Any]:

@@ -3,11 +3,15 @@
 Each test is named after its thread in the list of pains (research notes, part c).
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from sconto.base.errors import InvalidInputError
 from sconto.cart import (
     Cart,
+    Evaluation,
     HeldCode,
     HeldToken,
     Holder,
@@ -17,7 +21,7 @@ from sconto.cart import (
     ReasonCode,
     evaluate,
 )
-from sconto.cart.returns import bring_back, keep_all
+from sconto.cart.returns import Return, bring_back, keep_all
 from sconto.cart.ucp import render
 from sconto.cart.worked import cart_of, gives, promotion_of, try_out
 
@@ -91,14 +95,14 @@ class TestRoundingTaxMoney:
 
 
 class TestReturns:
-    def sale(self, cart: str, **terms: object):  # type: ignore[no-untyped-def]
+    def sale(self, cart: str, **terms: Any) -> tuple[Evaluation, Callable[..., Return]]:
         """A sale with one promotion, and a function that brings units back."""
         promotion = promotion_of(**terms)
         basket = cart_of(cart)
         found = try_out(basket, promotion)
         state = [keep_all(basket, found)]
 
-        def back(**units: int):  # type: ignore[no-untyped-def]
+        def back(**units: int) -> Return:
             done = bring_back(
                 basket,
                 found,

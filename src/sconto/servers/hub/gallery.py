@@ -17,6 +17,7 @@ from sconto.base.clock import rfc3339
 from sconto.base.documents import Document
 from sconto.base.errors import ConflictError, InvalidInputError, NotFoundError
 from sconto.frames import (
+    CONNECTION_ALLOWLIST,
     ENTRY_PATH,
     Manifest,
     Resource,
@@ -155,6 +156,8 @@ async def serve_file(hub: "Hub", call: Call) -> Answer:
         media_type=content_type(resource),
         headers=(
             ("content-security-policy", policy),
+            # What the policy leaves open: the frame navigating itself, and WebRTC.
+            ("connection-allowlist", CONNECTION_ALLOWLIST),
             ("cache-control", "public, max-age=31536000, immutable"),
             ("cross-origin-resource-policy", "cross-origin"),
             # The sandboxed page has an opaque origin, for which its own fonts are cross-origin.

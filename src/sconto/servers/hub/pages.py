@@ -1,7 +1,7 @@
 """The hub's pages: the gallery of merchants' frames, the clip button, and a brand's statistics.
 
 A frame is embedded sandboxed from the frames' own origin, after every byte of it was compared with
-what its merchant signed. The clip button is the hub's: it stands outside the frame, and what a frame
+what its merchant signed. The clip button is the hub's: it stands outside the frame, and what that
 asks for only opens the hub's own dialog. A clip leads on to the shopper's wallet with a credential
 offer (OpenID4VCI 1.0, same device); the hub learns nothing about the shopper here.
 """

@@ -17,6 +17,7 @@ from sconto.base.errors import (
 from sconto.base.fields import NamedDigest, ServerUrl
 from sconto.base.keys import KeySet
 from sconto.frames import (
+    BUNDLE_BYTES_MAX,
     Withdrawal,
     decode_bundle,
     frame_key,
@@ -29,8 +30,6 @@ from sconto.store.writer import Tx
 
 if TYPE_CHECKING:
     from sconto.servers.merchant import Merchant
-
-BUNDLE_BYTES_MAX = 12 << 20
 
 
 class PublishedFrame(Document):

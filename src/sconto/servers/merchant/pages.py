@@ -7,6 +7,7 @@ import msgspec
 
 from sconto.base.documents import from_builtins
 from sconto.base.errors import InvalidInputError, ScontoError
+from sconto.base.money import format_money
 from sconto.cart import Evaluation
 from sconto.servers import problems
 from sconto.servers.endpoint import Answer, Call, endpoint
@@ -111,13 +112,19 @@ def _page(
     order: checkout.OrderDocument | None,
     problem: dict[str, Any] | None,
 ) -> Answer:
-    off = {} if evaluation is None else {o.line_id: o.discount_minor for o in evaluation.lines}
+    off: dict[str, str] = {}
+    if evaluation is not None:
+        off = {
+            one.line_id: format_money(one.discount_minor, evaluation.currency)
+            for one in evaluation.lines
+            if one.discount_minor
+        }
     lines = [
         {
             "sku": form.get(f"sku_{n}", ""),
             "quantity": form.get(f"quantity_{n}", "1"),
             "price": form.get(f"price_{n}", ""),
-            "off": off.get(str(n), "") or "",
+            "off": off.get(str(n), ""),
         }
         for n in range(1, LINES + 1)
     ]

@@ -1,0 +1,111 @@
+"""HTTP/1.1 on the wire, with an end to everything that a client could go on with for ever.
+
+uvicorn waits for a request as long as its sender likes, and keeps headers of any length. Here a
+request that has begun must be complete within `REQUEST_WITHIN_S`, its head within `HEAD_BYTES_MAX`,
+and a connection on which nothing was asked is closed. A request that comes at once, as they all do,
+pays nothing for it: the timer is set when one is still incomplete after what came was read.
+"""
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from sconto.base.errors import LocalError
+from sconto.servers import problems
+
+#: Seconds from the first byte of a request to its last.
+REQUEST_WITHIN_S = 30.0
+#: Request line and headers together. The longest that we have is a signature and a token.
+HEAD_BYTES_MAX = 64 * 1024
+
+_REASONS = {408: "Request Timeout", 431: "Request Header Fields Too Large"}
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, bounded in time and memory."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _is_in_head = False
+    _is_incomplete = False
+    #: Bytes of the head after those that it began with.
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        was_in_head = self._is_in_head
+        super().data_received(data)
+        if was_in_head and self._is_in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX:
+                self._refuse(
+                    LocalError(
+                        f"the headers are larger than {HEAD_BYTES_MAX} bytes",
+                        code="headers_too_large",
+                        remedy="send less in the headers and the address",
+                    )
+                )
+        if not self._is_incomplete:
+            self._stop_timer()
+        elif self._timer is None:
+            self._start_timer()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_incomplete = self._is_in_head = True
+        self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._is_incomplete = False
+        super().on_message_complete()
+
+    def _start_timer(self) -> None:
+        self._timer = self.loop.call_later(REQUEST_WITHIN_S, self._too_slow)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        if not self._is_incomplete:  # nothing was asked
+            self.transport.close()
+            return
+        self._refuse(
+            LocalError(
+                f"the request was not here within {REQUEST_WITHIN_S:.0f} seconds",
+                code="too_slow",
+                remedy="send it at once",
+            )
+        )
+
+    def _refuse(self, error: LocalError) -> None:
+        """Close; answer before, where that is the next thing that the client waits for."""
+        if self.transport.is_closing():
+            return
+        if self._is_in_head:  # `cycle` is of the request before, None where there was none
+            may_answer = bool(getattr(self.cycle, "response_complete", True))
+        else:
+            may_answer = not self.cycle.response_started and not self.pipeline
+        self._is_incomplete = self._is_in_head = False
+        if may_answer:
+            document = problems.problem(error)
+            body = problems.encode(document)
+            head = (
+                f"HTTP/1.1 {document['status']} {_REASONS[document['status']]}\r\n"
+                f"content-type: {problems.MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
+                "cache-control: no-store\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.write(head.encode("ascii") + body)
+        self.transport.close()

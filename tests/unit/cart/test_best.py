@@ -1,0 +1,207 @@
+"""Lanes of mode `best`: the best set is best, and where it is not proven the answer says so."""
+
+from itertools import combinations
+from random import Random
+
+import pytest
+
+from sconto.cart import Evaluation, Lane, Promotion, PromotionIndex, ReasonCode, evaluate
+from sconto.cart import best as best_module
+from sconto.cart.basket import Basket, State
+from sconto.cart.best import EXACT_MAX, NODES_MAX
+from sconto.cart.model import STRANGER
+from sconto.cart.price import Draft
+from sconto.cart.promotion import Compiled
+from sconto.cart.turns import Application, Progress, key_of, turn
+from sconto.cart.worked import cart_of, promotion_of
+
+BEST = Lane(name="order", mode="best")
+SKUS = ["a", "b", "c", "d"]
+
+
+def run(promotions: list[Promotion], cart: str, lane: Lane = BEST) -> Evaluation:
+    return evaluate(cart_of(cart), PromotionIndex(promotions, lanes=[lane]), at_ms=0)
+
+
+def some_promotions(random: Random, count: int) -> list[Promotion]:
+    found = []
+    for i in range(count):
+        items = {"include": [{"skus": random.sample(SKUS, random.randint(1, 3))}]}
+        benefit = random.choice(
+            [
+                {"type": "percent_off", "basis_points": random.randint(1, 9999), "items": items},
+                {"type": "amount_off", "amount_minor": random.randint(1, 900), "items": items},
+                {"type": "buy_get", "buy_quantity": random.randint(1, 2), "buy": items},
+                {"type": "fixed_price", "unit_price_minor": random.randint(1, 300), "items": items},
+                {
+                    "type": "bundle_price",
+                    "price_minor": random.randint(1, 300),
+                    "parts": [{"quantity": 2, "items": items}],
+                },
+                {
+                    "type": "percent_off",
+                    "basis_points": 5000,
+                    "items": items,
+                    "pick": {"choose": random.choice(["cheapest", "dearest"])},
+                },
+            ]
+        )
+        combination = {
+            "priority": random.randint(1, 3),
+            "mode": random.choice(["stack", "compete"]),
+            "tags": random.sample(["x", "y"], random.randint(0, 2)),
+        }
+        if random.random() < 0.4:
+            combination["combines_with"] = random.sample(["x", "y"], random.randint(1, 2))
+        least = {"type": "subtotal", "min_minor": random.choice([0, 500, 1500])}
+        found.append(
+            promotion_of(f"p{i}", benefit=benefit, combination=combination, conditions=[least])
+        )
+    return found
+
+
+def worth(applications: tuple[Application, ...], basket: Basket, lane: Lane) -> int:
+    """What a set gives in canonical order; nothing if some of it does not fit."""
+    progress = Progress(State.start(basket), [])
+    for one in sorted(applications, key=key_of):
+        found = turn(one, basket, progress, lane)
+        if not isinstance(found, Draft) or not found.amount_minor:
+            return 0
+        progress.take(one, found, lane)
+    return sum(taken.draft.amount_minor for taken in progress.taken)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_best_set_is_the_best_of_all_subsets(seed: int) -> None:
+    """Method: all subsets of six promotions, priced one by one."""
+    random = Random(seed)
+    promotions = some_promotions(random, 6)
+    cart = ", ".join(f"{random.randint(1, 5)} {sku} {random.randint(1, 900)}" for sku in SKUS)
+    lane = Lane(name="order", mode="best", max_per_item=random.choice([None, 1, 2]))
+    found = run(promotions, cart, lane)
+    assert found.method == "exact"
+    basket = Basket(cart_of(cart), STRANGER, 0)
+    applications = [Application(Compiled(one.terms, one.digest)) for one in promotions]
+    sets = [s for n in range(len(promotions) + 1) for s in combinations(applications, n)]
+    assert found.discount_minor == max(worth(one, basket, lane) for one in sets)
+
+
+def test_a_better_set_beats_a_better_promotion() -> None:
+    """7.00 alone goes with nothing; 4.00 and 4.00 go together."""
+    big = promotion_of(
+        "big",
+        benefit={"type": "amount_off", "amount_minor": 700},
+        combination={"combines_with": []},
+    )
+    small = [
+        promotion_of(name, benefit={"type": "amount_off", "amount_minor": 400}) for name in "xy"
+    ]
+    found = run([big, *small], "a 5000")
+    assert found.discount_minor == 800
+    assert [(r.promotion_id, r.code, r.beaten_by) for r in found.refused] == [
+        ("big", ReasonCode.BEATEN, "x")
+    ]
+
+
+def test_as_many_as_are_promised_are_always_proven() -> None:
+    """Twelve that all stand in each other's way, and a search that cannot cut anything."""
+    assert 2**EXACT_MAX < NODES_MAX
+    random = Random(7)
+    promotions = some_promotions(random, EXACT_MAX)
+    assert run(promotions, "5 a 901, 4 b 313, 3 c 777, 5 d 99").method == "exact"
+
+
+def test_where_it_is_not_proven_the_answer_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Method: allow three steps only; the answer is then at least what the largest first give."""
+    promotions = some_promotions(Random(3), 8)
+    proven = run(promotions, "5 a 901, 4 b 313, 3 c 777, 5 d 99")
+    monkeypatch.setattr(best_module, "NODES_MAX", 3)
+    found = run(promotions, "5 a 901, 4 b 313, 3 c 777, 5 d 99")
+    assert (proven.method, found.method) == ("exact", "heuristic")
+    assert 0 < found.discount_minor <= proven.discount_minor
+
+
+def test_thirty_that_go_together_are_found_at_once() -> None:
+    promotions = [
+        promotion_of(f"p{i:02}", benefit={"type": "amount_off", "amount_minor": 10 + i})
+        for i in range(30)
+    ]
+    found = run(promotions, "a 100000")
+    assert (found.method, len(found.applied)) == ("exact", 30)
+
+
+def test_two_thousand_that_stand_in_each_other_s_way_have_an_answer_in_time() -> None:
+    """Method: all compete, the best is known; nothing recurses two thousand times."""
+    promotions = [
+        promotion_of(
+            f"p{i:04}",
+            benefit={"type": "amount_off", "amount_minor": 1 + (i * 7) % 2003},
+            combination={"mode": "compete"},
+        )
+        for i in range(2000)
+    ]
+    found = run(promotions, "a 100000")
+    assert found.method == "heuristic"
+    assert found.discount_minor == max(1 + (i * 7) % 2003 for i in range(2000))
+
+
+def test_what_gives_something_else_comes_along() -> None:
+    points = promotion_of("points", benefit={"type": "points", "points": 5})
+    off = promotion_of("off", benefit={"type": "amount_off", "amount_minor": 5})
+    assert {one.promotion_id for one in run([points, off], "a 100").applied} == {"points", "off"}
+
+
+def test_conditions_that_fail_are_told_and_not_called_beaten() -> None:
+    off = promotion_of("off", benefit={"type": "amount_off", "amount_minor": 5})
+    needs = [{"type": "quantity", "min": 2}]
+    more = promotion_of("more", benefit={"type": "amount_off", "amount_minor": 9}, conditions=needs)
+    found = run([off, more], "a 100")
+    assert [(r.code, r.missing) for r in found.refused] == [(ReasonCode.QUANTITY_TOO_LOW, 1)]
+
+
+class TestBestOfTheItem:
+    lane = Lane(name="order", mode="best", scope="item")
+
+    def test_each_line_takes_what_gives_it_most(self) -> None:
+        five = promotion_of("five", benefit={"type": "percent_off", "basis_points": 500})
+        one_off = promotion_of("one", benefit={"type": "amount_off", "amount_minor": 100,
+                                               "spread": "each_line"})  # fmt: skip
+        found = run([five, one_off], "cheap 500, dear 9000", self.lane)
+        given = {line.line_id: line.discount_minor for line in found.lines}
+        assert given == {"cheap": 100, "dear": 450}
+
+    def test_ties_go_to_the_first(self) -> None:
+        both = [
+            promotion_of(name, benefit={"type": "amount_off", "amount_minor": 5}) for name in "yx"
+        ]
+        found = run(both, "a 100", self.lane)
+        assert [one.promotion_id for one in found.applied] == ["x"]
+        assert [(r.promotion_id, r.code, r.beaten_by) for r in found.refused] == [
+            ("y", ReasonCode.BEATEN, "x")
+        ]
+
+    def test_those_that_do_not_go_together_stay_apart_on_different_lines_too(self) -> None:
+        a, b = ({"include": [{"skus": [sku]}]} for sku in "ab")
+        first = promotion_of(
+            "1", benefit={"type": "amount_off", "amount_minor": 5, "items": a},
+            combination={"combines_with": []},
+        )  # fmt: skip
+        second = promotion_of("2", benefit={"type": "amount_off", "amount_minor": 5, "items": b})
+        found = run([first, second], "a 100, b 100", self.lane)
+        assert [r.code for r in found.refused] == [ReasonCode.NOT_COMBINABLE]
+
+    def test_units_and_shipping_have_their_winners_too(self) -> None:
+        pick = promotion_of("pick", benefit={"type": "buy_get", "buy_quantity": 1})
+        some = promotion_of(
+            "some",
+            benefits=[
+                {"type": "percent_off", "basis_points": 1000},
+                {"type": "shipping_off", "basis_points": 5000},
+            ],
+        )
+        free = promotion_of("xfree", benefit={"type": "shipping_off", "basis_points": 10_000})
+        cart = cart_of("2 a 100, b 500", shipping={"amount_minor": 400})
+        index = PromotionIndex([pick, some, free], lanes=[self.lane])
+        found = evaluate(cart, index, at_ms=0)
+        assert {line.line_id: line.discount_minor for line in found.lines} == {"a": 100, "b": 50}
+        assert found.totals.shipping_discount_minor == 400
