@@ -7,7 +7,6 @@ import sqlite3
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-
 from tests.e2e.conftest import CHROMIUM, Town
 
 pytestmark = [

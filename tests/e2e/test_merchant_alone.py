@@ -1,4 +1,4 @@
-"""One merchant process, no hub anywhere: it sells, it stops gracefully, and kill -9 loses nothing."""
+"""One merchant process, no hub anywhere: it sells, stops gracefully, survives kill -9."""
 
 import json
 import os

@@ -3,6 +3,7 @@
 Carts and promotions are small and drawn from few names and prices, so that they meet often.
 """
 
+import json
 from itertools import permutations
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sconto.base.documents import to_builtins
+from sconto.base.errors import InvalidInputError
 from sconto.cart import (
     DEFAULT_LANES,
     Cart,
@@ -26,12 +28,20 @@ from sconto.cart import (
 )
 from sconto.cart.basket import Basket, State
 from sconto.cart.index import Promotions
-from sconto.cart.model import Shipping
+from sconto.cart.model import Shipping, decode_cart
 from sconto.cart.price import Draft
 from sconto.cart.promotion import Compiled
 from sconto.cart.returns import Kept, bring_back, keep_all, kept_price
 from sconto.cart.turns import Application, Progress, turn
-from sconto.terms import Terms, decode_terms, encode_terms, terms_digest, terms_from
+from sconto.terms import (
+    Terms,
+    decode_terms,
+    encode_terms,
+    lint,
+    sentence,
+    terms_digest,
+    terms_from,
+)
 
 SKUS = list("abcdef")
 BRANDS = ["x", "y"]
@@ -453,6 +463,55 @@ def test_terms_survive_their_encoding(data: st.DataObject) -> None:
     assert again == terms
     assert encode_terms(again) == body
     assert terms_digest(again) == terms_digest(terms)
+
+
+junk: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**17), 10**17) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=3,
+)
+
+
+def _spoilt(value: Any, data: st.DataObject) -> Any:
+    """The value with one part replaced, taken out, or added, anywhere in it."""
+    if isinstance(value, dict) and value and data.draw(st.integers(0, 9)):
+        name = data.draw(st.sampled_from(sorted(value)))
+        kind = data.draw(st.sampled_from(["deeper"] * 6 + ["out", "in", "junk"]))
+        rest = {k: v for k, v in value.items() if k != name}
+        if kind == "deeper":
+            return {**rest, name: _spoilt(value[name], data)}
+        if kind == "out":
+            return rest
+        return {**value, name if kind == "junk" else data.draw(st.text()): data.draw(junk)}
+    if isinstance(value, list) and value and data.draw(st.integers(0, 9)):
+        place = data.draw(st.integers(0, len(value) - 1))
+        return [_spoilt(x, data) if i == place else x for i, x in enumerate(value)]
+    return data.draw(junk)
+
+
+@given(carts(), promotions(0), st.data())
+def test_spoilt_documents_are_refused_or_work(
+    cart: Cart, promotion: Promotion, data: st.DataObject
+) -> None:
+    """Goal: no input reaches an error that is not about the input. Whatever still decodes can be
+    encoded, linted, said and evaluated."""
+    if data.draw(st.booleans()):
+        value = _spoilt(to_builtins(promotion.terms), data)
+        try:
+            promotion = Promotion.of(decode_terms(json.dumps(value).encode()))
+        except InvalidInputError as error:
+            assert error.message
+            return
+    else:
+        try:
+            cart = decode_cart(json.dumps(_spoilt(to_builtins(cart), data)).encode())
+        except InvalidInputError as error:
+            assert error.message
+            return
+    assert sentence(promotion.terms).endswith(".")
+    assert sentence(promotion.terms, "de").endswith(".")
+    lint(promotion.terms, [promotion.terms])
+    check_sums(cart, evaluate(cart, PromotionIndex([promotion]), holder_of([promotion]), at_ms=0))
 
 
 @pytest.mark.parametrize("order", list(permutations([0, 1, 2])))

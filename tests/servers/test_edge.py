@@ -214,7 +214,7 @@ async def test_the_content_type_must_be_right_where_it_is_said(shop: Any) -> Non
 
 
 async def test_every_answer_is_safe_to_show(shop: Any) -> None:
-    """No sniffing, no caching, no referrer to others; a HEAD has the headers of its GET and no body."""
+    """No sniffing, no caching, no referrer to others; a HEAD has its GET's headers and no body."""
     for path in ("/healthz", "/v1/promotions", "/nowhere", "/schema"):
         reply = await shop.get(path)
         if path == "/nowhere":
@@ -236,6 +236,7 @@ async def test_health_and_readiness(shop: Any) -> None:
     assert (await shop.get("/healthz", key=None)).json == {"status": "alive"}
     ready = await shop.get("/readyz", key=None)
     assert (ready.status, ready["status"], ready["kind"]) == (200, "ready", "merchant")
+    assert (await shop.get("/v1/promotions")).status == 200
     await shop.server.stop()
     late = await shop.post("/v1/tenants", {"tenant_id": "t", "kind": "brand", "name": "T"})
     assert late.problem[:2] == (503, "shutting_down")

@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
+from sconto.base.errors import InvalidInputError
 from sconto.cart.basket import Basket
 from sconto.cart.lanes import DEFAULT_LANES, Lane
 from sconto.cart.needs import KINDS, Needs, needs_of
@@ -61,6 +62,8 @@ class PromotionIndex:
         self, promotions: Iterable[Promotion] = (), *, lanes: Sequence[Lane] = DEFAULT_LANES
     ) -> None:
         self.lanes = tuple(lanes)
+        if len({lane.name for lane in self.lanes}) != len(self.lanes) or not self.lanes:
+            raise InvalidInputError("lanes have different names, and there is one", field="lanes")
         self._entries: dict[str, Entry] = {}
         self._codes: dict[str, dict[str, Entry]] = {}
         self._postings: dict[str, dict[str, dict[str, Entry]]] = {kind: {} for kind in KINDS}

@@ -242,15 +242,16 @@ def _database() -> typer.Typer:
         from sconto.store.writer import Store
 
         found = load_home(home)
-        store = Store(found.database_url, source=found.url, clock=now_ms)
-        try:
-            with store.read() as connection:
-                broken = journal.first_broken(connection)
-                fold = journal.recount(connection)
-                stored = dict(journal.cells(connection))
-                entries = sum(1 for _ in journal.entries(connection))
-        finally:
-            store.close()
+        with lock_home(found):
+            store = Store(found.database_url, source=found.url, clock=now_ms)
+            try:
+                with store.read() as connection:
+                    broken = journal.first_broken(connection)
+                    fold = journal.recount(connection)
+                    stored = dict(journal.cells(connection))
+                    entries = sum(1 for _ in journal.entries(connection))
+            finally:
+                store.close()
         result = {
             "entries": entries,
             "chain_holds": broken is None,

@@ -27,6 +27,7 @@ from sconto.servers import endpoint as edge
 from sconto.servers import exchange as events
 from sconto.servers.config import Home, lock_home
 from sconto.servers.endpoint import Answer, Call, Endpoint, endpoint
+from sconto.servers.limits import Guesses
 from sconto.servers.openapi import openapi_document
 from sconto.servers.pages import Pages, session
 from sconto.servers.peers import Directory, PeerClient, make_http
@@ -63,6 +64,9 @@ class Base:
         self.key_ring = KeyRing()
         self.replays = ReplayGuard()
         self.pages = Pages(home)
+        self.key_guesses = Guesses(
+            "API keys", burst=100, every_ms=1000, burst_all=2000, every_all_ms=50
+        )
         self.started_at_ms = wall_clock_ms()
 
     async def start(self) -> None:
@@ -95,7 +99,7 @@ class Base:
             scheme, _, text = authorization.partition(" ")
             if scheme.lower() != "bearer":
                 raise NotAuthenticatedError("only bearer keys are accepted", field="Authorization")
-            return self.key_ring.principal(text, self.wall_clock(), self.store.read)
+            return self.principal_of_key(call, text)
         if call.header(b"signature") is not None:
             return await self.authenticate_peer(call)
         cookie = call.cookies().get(self.pages.cookie)
@@ -106,6 +110,19 @@ class Base:
             field="Authorization",
             remedy="send `Authorization: Bearer sconto_…`",
         )
+
+    def principal_of_key(self, call: Call, text: str) -> Principal:
+        """The principal of an API key.
+
+        Raises NotAuthenticatedError; UnavailableError (`rate_limited`) after too many wrong keys
+        from the caller's address, or from everywhere. A right key always works.
+        """
+        now_ms = self.wall_clock()
+        try:
+            return self.key_ring.principal(text, now_ms, self.store.read)
+        except NotAuthenticatedError:
+            self.key_guesses.failed(call.source, now_ms, field="Authorization")
+            raise
 
     async def authenticate_peer(self, call: Call) -> Principal:
         """The registered server that signed this call; the errors of `verify_request`."""

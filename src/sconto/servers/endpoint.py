@@ -253,7 +253,7 @@ def handler(server: Any, endpoints: Mapping[str, Endpoint]) -> ASGIApp:
                 "request",
                 extra={
                     "method": method,
-                    "route": found.path if found else scope["path"][:200],
+                    "route": (found or next(iter(endpoints.values()))).path,
                     "status": answer.status,
                     "ms": round((time.perf_counter() - started) * 1000, 1),
                     "tenant": call.principal.tenant_id if call else "",

@@ -1,7 +1,7 @@
 """Structured logs: one JSON object a line on standard error, made of chosen fields only.
 
 No header, body, query or token is ever logged; what is logged of a request is its route, not its
-path.
+path. Words of others that an error repeats are searched for secrets before they are written.
 """
 
 import atexit
@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 import msgspec
+
+from sconto.servers.problems import without_secrets
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -32,7 +34,11 @@ class JsonFormatter(logging.Formatter):
         line.update({k: v for k, v in vars(record).items() if k not in _STANDARD})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        written = msgspec.json.encode(line, enc_hook=str).decode()
+        # The line of a request is made of our own words only, and there are very many of them.
+        if record.name == "sconto.http" and not record.exc_info:
+            return written
+        return without_secrets(written)
 
 
 class BufferedHandler(logging.Handler):

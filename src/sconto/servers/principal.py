@@ -41,6 +41,11 @@ class Principal:
         return scope in self.scopes or ("admin" in self.scopes and scope != "replay")
 
     @property
+    def name(self) -> str:
+        """Who asks, in one word: the key, the server, or the tenant."""
+        return self.key_id or self.peer_url or self.tenant_id
+
+    @property
     def is_operator(self) -> bool:
         return "admin" in self.scopes
 

@@ -122,13 +122,18 @@ def plain(text: str, max_bytes: int) -> str:
     >>> plain("x" * 50, 10)
     'xxxxxxx…'
     """
-    read = _SECRET.sub("(left out)", text[:_READ_MAX])
+    read = without_secrets(text[:_READ_MAX])
     if not read.isprintable():
         read = "".join(c if c.isprintable() else "\ufffd" for c in read)
     encoded = read.encode()
     if len(encoded) <= max_bytes and len(text) <= _READ_MAX:
         return read
     return encoded[: max_bytes - 3].decode(errors="ignore") + "…"
+
+
+def without_secrets(text: str) -> str:
+    """A text with every API key, token, proof and code in it left out."""
+    return _SECRET.sub("(left out)", text)
 
 
 def encode(document: dict[str, Any]) -> bytes:

@@ -242,6 +242,8 @@ async def act_on_promotion(server: Any, call: Call) -> PromotionDocument:
                 status_now=known.status,
             )
         store.set_status(tx, known.promotion_id, target)
+        if known.status == "draft" and target == "ended":
+            return _document(tx.connection, known._replace(status=target))  # nobody heard of it
         return _changed(server, tx, known.promotion_id)
 
     changed: PromotionDocument = await server.base.store.write(call.once(command))

@@ -80,6 +80,7 @@ def _postgresql(url: URL, *, read_only: bool) -> Engine:
         url.set(drivername="postgresql+psycopg"),
         pool_size=READERS_MAX if read_only else 1,
         max_overflow=0,
+        hide_parameters=True,  # an error's text goes to the log, and parameters may be tokens
         pool_pre_ping=read_only,
         connect_args={"options": " ".join(options), **_KEEPALIVE},
     )
@@ -105,6 +106,7 @@ def _sqlite(path: Path, *, read_only: bool) -> Engine:
         creator=open_file,
         pool_size=READERS_MAX if read_only else 1,
         max_overflow=0,
+        hide_parameters=True,
         poolclass=sa.QueuePool,
     )
 

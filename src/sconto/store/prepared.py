@@ -7,6 +7,7 @@ values for `IN` cannot be prepared. The connection must be in a transaction (a `
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
@@ -28,6 +29,8 @@ class _Compiled(NamedTuple):
     names: list[str] | None
     #: How a value is made fit for the driver, and what the driver gives for us.
     binds: dict[str, Callable[[Any], Any]]
+    #: The values in that order, where nothing else is to be done to them.
+    pick: Callable[[Any], Any] | None
     results: list[tuple[int, Callable[[Any], Any]]]
 
 
@@ -96,6 +99,7 @@ def insert_into(table: sa.Table, *names: str) -> sa.Insert:
 
 
 def _compile(statement: Statement, dialect: sa.Dialect) -> _Compiled:
+    """Bytes go in and come out as they are: both drivers take and give `bytes`."""
     if callable(statement):
         statement = statement(sqlite.insert if dialect.name == "sqlite" else postgresql.insert)
     compiled: Any = cast(sa.ClauseElement, statement).compile(dialect=dialect)
@@ -105,17 +109,22 @@ def _compile(statement: Statement, dialect: sa.Dialect) -> _Compiled:
         if not parameter.required:
             fixed[name] = compiled.params[name]
         process = parameter.type.dialect_impl(dialect).bind_processor(dialect)
-        if process is not None:
+        if process is not None and not isinstance(parameter.type, sa.LargeBinary):
             binds[name] = process
     results = []
     for place, column in enumerate(getattr(statement, "exported_columns", ())):
         read = column.type.dialect_impl(dialect).result_processor(dialect, None)
-        if read is not None:
+        if read is not None and not isinstance(column.type, sa.LargeBinary):
             results.append((place, read))
-    return _Compiled(str(compiled), fixed, compiled.positiontup, binds, results)
+    names: list[str] | None = compiled.positiontup
+    is_ready = names is not None and len(names) > 1 and not fixed and not binds
+    pick = itemgetter(*names) if names is not None and is_ready else None
+    return _Compiled(str(compiled), fixed, names, binds, pick, results)
 
 
 def _fit(compiled: _Compiled, values: Mapping[str, Any]) -> Any:
+    if compiled.pick is not None:
+        return compiled.pick(values)
     ready = {**compiled.fixed, **values}
     for name, process in compiled.binds.items():
         ready[name] = process(ready[name])

@@ -13,6 +13,7 @@ from sconto.base.documents import Document, decode, from_builtins, to_builtins
 from sconto.base.errors import InvalidInputError
 from sconto.base.money import AMOUNT_MINOR_MAX, BASIS_POINTS
 from sconto.terms.benefits import Benefit
+from sconto.terms.codes import normalise_code
 from sconto.terms.conditions import Condition
 from sconto.terms.schedule import Schedule
 from sconto.terms.selectors import Minor, Name, Names
@@ -60,6 +61,10 @@ class Code(Document, tag="code", tag_field="type"):
     """For whoever names this public code; see `sconto.terms.codes` on how codes compare."""
 
     code: Annotated[str, Meta(min_length=1, max_length=64)]
+
+    def __post_init__(self) -> None:
+        if not normalise_code(self.code):
+            raise ValueError("`code` has nothing that is compared, only spaces and hyphens")
 
 
 class UniqueCodes(Document, tag="unique_codes", tag_field="type"):

@@ -425,20 +425,19 @@ async def test_names_in_addresses_are_quoted_right(busy: Any, make_cart: Any) ->
 async def test_pages_are_not_broken_either(busy: Any) -> None:
     """Pages for people: strange addresses, queries, forms and cookies make a page that says so."""
     pages = [e for e in (*COMMON, *Merchant.endpoints) if e.is_page]
+    bodies = [body for body in BROKEN.values() if len(body) < 1000]
     before = busy.rows()
     for page in pages:
-        paths = [path_of(page)]
-        paths += [page.path.replace("{order_id:str}", value) for value in STRANGE]
-        paths += [f"{path_of(page)}?x={value}&limit={value}" for value in (*STRANGE, "%")]
+        paths = [path_of(page, name=value) for value in STRANGE if "{" in page.path]
+        paths += [f"{path_of(page, name='x')}?next={value}&limit={value}" for value in STRANGE]
         for path in paths:
-            if "{" in path:
-                continue
-            for body in (None, *BROKEN.values()) if page.method == "POST" else (None,):
-                for key in (None, ""):
-                    reply = await busy.call(page.method, path, content=body, key=key)
-                    assert reply.status < 500, (page.method, path[:80], str(body)[:50], reply)
-            for cookie in ("x", "a.b", "é", ""):
-                headers = {"Cookie": f"{busy.server.base.pages.cookie}={cookie}".encode()}
-                reply = await busy.call(page.method, path, key=None, headers=headers)
-                assert reply.status < 500, (page.method, path[:80], reply)
+            reply = await busy.call(page.method, path)
+            assert reply.status < 500, (page.method, path[:80], reply)
+        for body in bodies if page.method == "POST" else ():
+            reply = await busy.call(page.method, path_of(page), content=body)
+            assert reply.status < 500, (page.path, body, reply)
+        for cookie in ("x", "a.b", "é", ""):
+            headers = {"Cookie": f"{busy.server.base.pages.cookie}={cookie}".encode()}
+            reply = await busy.call(page.method, path_of(page), key=None, headers=headers)
+            assert reply.status < 500, (page.method, page.path, reply)
     assert busy.rows() == before

@@ -1,7 +1,6 @@
 """A clip becomes exactly one token, whatever is lost on the way and however often it is asked."""
 
 import asyncio
-import time
 from typing import Any
 
 import msgspec
@@ -9,6 +8,7 @@ import pytest
 
 from sconto.base.ids import handle_of
 from sconto.base.keys import SigningKey
+from sconto.servers.hub import codes
 from sconto.store import schema
 from sconto.tokens import issue_token
 from sconto.wallet import claims_of
@@ -125,14 +125,16 @@ async def test_a_clip_that_is_cut_at_every_step_ends_in_one_token(
 async def test_an_access_token_that_is_over_is_asked_for_anew(
     world: Any, frame_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Method: lose the issued token, come back after the access token's ten minutes."""
+    """Method: cut off with an access token in hand that is good for a millisecond; come back."""
     key = await world.account()
-    world.wire.cut("/openid4vci/credential", "after")
-    assert (await world.clip(key, frame_id=frame_id)).status == 503
-    late = time.time_ns() // 1_000_000 + 700_000
-    for server in (world.hub, world.wallet):
-        monkeypatch.setattr(server.server.base, "wall_clock", lambda: late)
+    with monkeypatch.context() as patch:
+        patch.setattr(codes, "ACCESS_LIFE_MS", 1)
+        world.wire.cut("/openid4vci/nonce", "before")
+        assert (await world.clip(key, frame_id=frame_id)).status == 503
+    await asyncio.sleep(0.01)
+    exchanged = sum("/openid4vci/token" in r for r in world.wire.requests)
     assert (await world.clip(key, frame_id=frame_id)).status == 201
+    assert sum("/openid4vci/token" in r for r in world.wire.requests) == exchanged + 1
     await counted_once(world)
 
 

@@ -39,6 +39,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, A
     return [json.loads(text) for text in capsys.readouterr().out.splitlines()]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_every_benchmark_prints_one_object_a_line(
     quick: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

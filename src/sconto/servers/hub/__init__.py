@@ -26,6 +26,7 @@ from sconto.ledger import Amounts
 from sconto.servers import admin, promotions
 from sconto.servers.app import Base, wall_clock_ms
 from sconto.servers.config import Home
+from sconto.servers.limits import Guesses
 from sconto.servers.hub import (
     allotments,
     catalogue,
@@ -71,6 +72,10 @@ class Hub:
         self.base = Base(home, clock)
         self.random = random
         self.catalogue = Catalogue()
+        #: Addresses of offers, and the codes in them, that there are not.
+        self.offer_guesses = Guesses(
+            "addresses or codes of offers", burst=100, every_ms=1000, burst_all=2000, every_all_ms=50
+        )
         #: Signed status lists by number, with the second that they were signed in.
         self.status_lists: dict[int, tuple[int, str]] = {}
 

@@ -98,6 +98,7 @@ async def show_offer(hub: "Hub", call: Call) -> dict[str, Any]:
     end_ms = 0 if token is None else token.offer_expires_at_ms or 0
     expected = codes.offer_id(hub.base.home.secret, token_id or "", end_ms)
     if token is None or not codes.is_same(text, expected):
+        hub.offer_guesses.failed(call.source, hub.base.wall_clock(), field="offer_id")
         raise NotFoundError("there is no such offer", field="offer_id")
     if not is_open(hub, token):
         raise ConflictError(

@@ -3,6 +3,7 @@
 import msgspec
 
 from sconto.base.errors import LocalError, ScontoError, UnavailableError
+from sconto.servers import problems
 from sconto.servers.endpoint import JSON, Answer
 
 
@@ -16,7 +17,7 @@ def oauth_answer(error: ScontoError) -> Answer:
     headers: tuple[tuple[str, str], ...] = ()
     code = error.code if isinstance(error, OAuthError) else "invalid_request"
     if isinstance(error, UnavailableError):
-        status, code = 503, "temporarily_unavailable"
+        status, code = problems.status_of(error), "temporarily_unavailable"
         headers = (("retry-after", str(error.retry_after_s)),)
     elif error.code == "too_large":
         status = 413
@@ -25,6 +26,7 @@ def oauth_answer(error: ScontoError) -> Answer:
     elif code == "invalid_client":
         status = 401
     said = error.message + (f" ({error.field})" if error.field else "")
-    description = "".join(c if " " <= c <= "~" and c not in '"\\' else "'" for c in said)
-    body = {"error": code, "error_description": description[:500]}
+    plain = problems.plain(said, 500)
+    description = "".join(c if " " <= c <= "~" and c not in '"\\' else "'" for c in plain)
+    body = {"error": code, "error_description": description}
     return Answer(msgspec.json.encode(body), status, JSON, headers)

@@ -177,6 +177,7 @@ async def exchange_code(hub: "Hub", call: Call) -> AccessToken:
             or not codes.is_same(codes.code_hash(code).hex(), token.offer_code_hash.hex())
             or not is_open(hub, token)
         ):
+            hub.offer_guesses.failed(call.source, hub.base.wall_clock())
             raise OAuthError("the code is unknown, used, or over", code="invalid_grant")
         tokens.use_code(tx, token)
         return token.token_id

@@ -25,6 +25,7 @@ from sconto.ledger import Amounts
 from sconto.servers import admin, promotions
 from sconto.servers.app import Base, wall_clock_ms
 from sconto.servers.config import Home
+from sconto.servers.limits import Guesses
 from sconto.servers.merchant import checkout, clients, frames, offers, pages, returns
 from sconto.servers.merchant.shelf import Shelf
 from sconto.servers.merchant.status import StatusLists
@@ -61,6 +62,10 @@ class Merchant:
         self.shelf = Shelf(self.base.store)
         self.shelf.load()
         self.stock = Stock(self.base.store, home.url)
+        #: A till's key serves many shoppers, of whom some mistype.
+        self.code_guesses = Guesses(
+            "codes", burst=1000, every_ms=100, burst_all=5000, every_all_ms=20
+        )
         #: Promotions that more allotment was asked for, and when (milliseconds).
         self._asked_at_ms: dict[str, int] = {}
 

@@ -41,6 +41,7 @@ from sconto.servers.merchant.recognise import (
 from sconto.store import coupons, ledger, orders
 from sconto.store.orders import Order, Redemption
 from sconto.store.writer import Tx
+from sconto.terms.codes import normalise_code
 from sconto.tokens import TokenClaims
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ async def evaluate_cart(server: "Merchant", call: Call) -> EvaluationReply:
         claims = _verified(server, call, request, request.order_id or "", at_ms)
         with server.base.store.read() as connection:
             held = holding(connection, request.cart, request.client, claims, at_ms)
+        _count_guesses(server, call, held)
     decision = _decide(server, held, server.stock.available, "", at_ms)
     return EvaluationReply(evaluation=decision.evaluation)
 
@@ -347,12 +349,28 @@ async def _check_out(
         if known is not None:
             return _repeated(tx.connection, known, body_hash, state)
         held = holding(tx.connection, request.cart, request.client, claims, at_ms)
+        _count_guesses(server, call, held)
         available = partial(ledger.available, tx.connection, server.base.home.url)
         decision = _decide(server, held, available, request.order_id, at_ms)
         return _keep(server, tx, request, held, decision, body_hash, state, at_ms)
 
     done: OrderDocument = await server.base.store.write(command)
     return done
+
+
+def _count_guesses(server: "Merchant", call: Call, held: Holding) -> None:
+    """Codes that mean nothing here are somebody's mistake, or guesses: too many are refused.
+
+    Raises UnavailableError (`rate_limited`). What is known is never refused, only used up or over.
+    """
+    if not held.unknown:
+        return
+    with server.shelf.lock:
+        by_code = server.shelf.index.by_code
+        number = sum(not by_code(normalise_code(code)) for code in held.unknown)
+    if number:
+        who, now_ms = call.principal.name, server.base.wall_clock()
+        server.code_guesses.failed(who, now_ms, number, field="cart.codes")
 
 
 def _repeated(

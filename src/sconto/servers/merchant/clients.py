@@ -172,6 +172,9 @@ async def coupon_information(server: "Merchant", call: Call) -> CouponList:
         elif "handle" in query:
             one = coupons.by_handle(connection, normalise_handle(query["handle"]))
             found = [one] if one else []
+            if one is None:
+                who, now_ms = call.principal.name, server.base.wall_clock()
+                server.code_guesses.failed(who, now_ms, field="handle")
         else:
             raise InvalidInputError(
                 "say whose", field="client", remedy="give client, token_id or handle"

@@ -7,7 +7,13 @@ from msgspec import Meta
 
 from sconto.base.clock import day_of, to_ms
 from sconto.base.documents import Document, from_builtins
-from sconto.base.errors import ConflictError, InvalidInputError, NotFoundError, PeerError
+from sconto.base.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+    PeerError,
+)
 from sconto.base.fields import Digest, Identifier, NamedDigest, ServerUrl, Thumbprint
 from sconto.base.keys import verify_detached
 from sconto.ledger import UNLIMITED, Amounts, Entry
@@ -22,6 +28,10 @@ from sconto.tokens.issue import USES_MAX
 
 if TYPE_CHECKING:
     from sconto.servers.merchant import Merchant
+
+
+#: Kinds of tenants that speak for the merchant; a brand's `promotions:write` is for its own.
+_ACCEPTING = ("operator", "merchant")
 
 
 class Acceptance(Document):
@@ -51,6 +61,12 @@ class Accepted(Document):
 async def accept(server: "Merchant", call: Call) -> Accepted:
     """The hub then grants an allotment; until it comes, redemptions are refused as exhausted."""
     request: Acceptance = call.document
+    if not call.principal.is_operator and call.principal.tenant_kind not in _ACCEPTING:
+        raise ForbiddenError(
+            "only the merchant itself takes part in a hub's promotions",
+            field="Authorization",
+            remedy="use a key of the operator's tenant, or of one of the kind merchant",
+        )
     if server.base.directory.get(request.hub) is None:
         raise NotFoundError(f"{request.hub} is not a hub of this merchant", field="hub")
 

@@ -48,6 +48,8 @@ class Holding(NamedTuple):
     shown: frozenset[str]
     #: Coupons that only the presented token told of.
     learned: tuple[Coupon, ...]
+    #: Codes that are no coupon's handle here.
+    unknown: tuple[str, ...] = ()
 
 
 def verify_presented(
@@ -140,6 +142,7 @@ def holding(
         known[coupon.token_id] = coupon
         shown.add(coupon.token_id)
     codes: list[str] = []
+    unknown: list[str] = []
     for code in cart.codes:
         coupon = _of_handle(connection, code)
         if coupon is not None and _is_usable(coupon, at_ms):
@@ -148,6 +151,8 @@ def holding(
         else:
             codes.append(code)
             shown.add(code)
+            if coupon is None:
+                unknown.append(code)
     if client is not None:
         for coupon in coupons.usable(connection, client, at_ms):
             known.setdefault(coupon.token_id, coupon)
@@ -161,7 +166,7 @@ def holding(
     )
     holder = Holder(client=client, proven=bool(known), tokens=tokens)
     rest = cart if len(codes) == len(cart.codes) else _with_codes(cart, tuple(codes))
-    return Holding(holder, rest, known, frozenset(shown), tuple(learned))
+    return Holding(holder, rest, known, frozenset(shown), tuple(learned), tuple(unknown))
 
 
 def anonymous(cart: Cart) -> Holding:

@@ -36,7 +36,10 @@ class Pages:
     def __init__(self, home: Home) -> None:
         self._home = home
         #: Cookies do not know ports: each server on a machine needs a name of its own.
-        self.cookie = f"{SESSION_COOKIE}_{home.incarnation[-10:].lower()}"
+        # `__Host-`: no other host of the domain, such as the frames' one, can set it (RFC 6265bis).
+        self._is_https = home.url.startswith("https:")
+        prefix = "__Host-" if self._is_https else ""
+        self.cookie = f"{prefix}{SESSION_COOKIE}_{home.incarnation[-10:].lower()}"
         self._environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(FOLDER / "templates"),
             autoescape=True,
@@ -68,7 +71,12 @@ class Pages:
             f"connect-src 'self'; frame-src {frame_sources}; form-action {form_action}; "
             "base-uri 'none'; frame-ancestors 'none'"
         )
-        return Answer(body.encode(), status, HTML, (("content-security-policy", policy), *headers))
+        safe = (
+            ("content-security-policy", policy),
+            ("cross-origin-opener-policy", "same-origin"),
+            ("cross-origin-resource-policy", "same-origin"),
+        )
+        return Answer(body.encode(), status, HTML, (*safe, *headers))
 
     def error(self, call: Call, problem: dict[str, Any]) -> Answer:
         """An error as a page: what happened and how to mend it; or the way to sign in."""
@@ -90,7 +98,7 @@ class Pages:
 
     def set_cookie(self, value: str, max_age_s: int) -> tuple[str, str]:
         """A cookie that no script reads and no other site sends along with a form."""
-        secure = "; Secure" if self._home.url.startswith("https:") else ""
+        secure = "; Secure" if self._is_https else ""
         text = f"{self.cookie}={value}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Lax{secure}"
         return "set-cookie", text
 

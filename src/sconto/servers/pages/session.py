@@ -1,7 +1,7 @@
 """Endpoints of the pages that every server has: sign in and out, static files."""
 
+import re
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from sconto.base.errors import NotAuthenticatedError, NotFoundError
 from sconto.servers.endpoint import Answer, Call, endpoint
@@ -10,6 +10,9 @@ from sconto.servers.principal import SESSION_LIFE_MS, make_session
 
 if TYPE_CHECKING:
     from sconto.servers.app import Server
+
+#: One slash, then visible ASCII without the characters that browsers read as a second slash.
+_LOCAL = re.compile(r"/(?:[!-.0-\[\]-~][!-\[\]-~]*)?")
 
 
 @endpoint("GET", "/login", scope="", summary="Sign in with an API key", is_page=True)
@@ -25,9 +28,7 @@ async def login(server: "Server", call: Call) -> Answer:
     form = call.form()
     target = _local(form.get("next", "/"))
     try:
-        principal = base.key_ring.principal(
-            form.get("api_key", "").strip(), base.wall_clock(), base.store.read
-        )
+        principal = base.principal_of_key(call, form.get("api_key", "").strip())
     except NotAuthenticatedError:
         return base.pages.answer("login.html", status=401, next=target, wrong=True)
     cookie = make_session(base.home.secret, principal.key_id or "", base.wall_clock())
@@ -53,7 +54,9 @@ ENDPOINTS = (login_page, login, logout, static)
 
 
 def _local(target: str) -> str:
-    """A path on this server, whatever somebody put into the link."""
-    parts = urlsplit(target)
-    is_local = target.startswith("/") and not target.startswith(("//", "/\\"))
-    return target if is_local and not parts.netloc and target.isprintable() else "/"
+    """A path on this server, whatever somebody put into the link.
+
+    >>> _local("/tokens?after=1"), _local("//evil.example"), _local("https://evil.example/")
+    ('/tokens?after=1', '/', '/')
+    """
+    return target if _LOCAL.fullmatch(target) else "/"
