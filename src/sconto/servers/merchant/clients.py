@@ -103,6 +103,11 @@ async def make_link_code(server: "Merchant", call: Call) -> LinkCode:
     scope="",
     summary="Prove that a shopper of this merchant holds a token",
     accepts=LinkProof,
+    accepts_example={
+        "token": "eyJ0eXAiOiJwcm9tby10b2tlbitqd3QifQ.eyJhdWQiOiIuLi4ifQ.c2lnbmF0dXJl",
+        "proof": "eyJ0eXAiOiJkcG9wK2p3dCJ9.eyJodG0iOiJQT1NUIn0.c2lnbmF0dXJl",
+        "nonce": "AAABnx-example",
+    },
     returns=LinkedClient,
     is_about_document=True,
 )

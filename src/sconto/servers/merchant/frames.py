@@ -17,6 +17,7 @@ from sconto.base.errors import (
 from sconto.base.fields import NamedDigest, ServerUrl
 from sconto.base.keys import KeySet
 from sconto.frames import (
+    Bundle,
     BUNDLE_BYTES_MAX,
     Withdrawal,
     decode_bundle,
@@ -55,6 +56,13 @@ class WithdrawalRequest(Document):
     "/v1/frames",
     scope="frames:write",
     summary="Keep a signed frame and distribute it to the hub that it is for",
+    accepts=dict[str, Any],
+    accepts_example={
+        "manifest": {"v": 1, "iss": "https://shop.example", "aud": "https://hub.example"},
+        "signature": "eyJhbGciOiJFZDI1NTE5In0..c2lnbmF0dXJl",
+        "resources": {"/index.html": "PHA+TWlsazwvcD4="},
+    },
+    read=decode_bundle,
     returns=PublishedFrame,
     status=201,
     max_bytes=BUNDLE_BYTES_MAX,
@@ -63,7 +71,7 @@ class WithdrawalRequest(Document):
 async def publish_frame(server: "Merchant", call: Call) -> PublishedFrame:
     """The body is the bundle that `sconto merchant frame build` made. Safe to repeat."""
     home = server.base.home
-    bundle = decode_bundle(call.body)
+    bundle: Bundle = call.document
     hub, not_before_s = bundle.manifest.get("aud"), bundle.manifest.get("nbf")
     if not isinstance(hub, str) or not isinstance(not_before_s, int):
         raise InvalidInputError("the manifest names no hub or no start", field="manifest.aud")
@@ -107,6 +115,11 @@ async def publish_frame(server: "Merchant", call: Call) -> PublishedFrame:
     scope="frames:write",
     summary="Withdraw a frame from its hub",
     accepts=WithdrawalRequest,
+    accepts_example={
+        "hub": "https://hub.example",
+        "frame_id": "ni:///sha-256;47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU",
+        "sequence": 8,
+    },
     returns=dict[str, Any],
 )
 async def withdraw_frame(server: "Merchant", call: Call) -> dict[str, Any]:
