@@ -77,9 +77,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def ask(shop: Any, hub: Any, wall: WallClock, key: SigningKey | None = None) -> Any:
-    """A signed request of the hub, made now."""
-    headers = hub.sign(shop, "GET", "/v1/promotions", b"", key=key, created_s=wall() // 1000)
-    return await shop.call("GET", "/v1/promotions", headers=headers, key=None)
+    """A signed request of the hub, made now; 404: it was believed, there are no such terms."""
+    headers = hub.sign(shop, "GET", "/v1/terms/x", b"", key=key, created_s=wall() // 1000)
+    return await shop.call("GET", "/v1/terms/x", headers=headers, key=None)
 
 
 async def test_a_removed_key_ends_when_the_peer_is_heard_from(
@@ -88,17 +88,17 @@ async def test_a_removed_key_ends_when_the_peer_is_heard_from(
     """The request that is heard is answered at once, by the old keys; the next one is refused."""
     new = SigningKey.from_seed(secrets.token_bytes(32))
     publisher.keys = [new]
-    assert (await ask(shop, hub, wall)).status == 200
+    assert (await ask(shop, hub, wall)).status == 404
     assert publisher.asked == 0, "the keys are fresh"
     wall.added_ms = KEYS_FRESH_MS + 1
     publisher.pause = asyncio.Event()
     heard = await asyncio.wait_for(ask(shop, hub, wall), 5)
-    assert heard.status == 200, "the refresh waits, the request does not"
+    assert heard.status == 404, "the refresh waits, the request does not"
     await until(lambda: publisher.asked == 1)
     publisher.pause.set()
     await until(lambda: shop.server.base.directory.known_keys(hub.url).get(new.kid) is not None)
     assert (await ask(shop, hub, wall)).problem[:2] == (401, "key_not_found")
-    assert (await ask(shop, hub, wall, new)).status == 200
+    assert (await ask(shop, hub, wall, new)).status == 404
     with shop.store.read() as connection:
         (kept,) = access.list_peers(connection)
     assert [key["kid"] for key in kept.jwks] == [new.kid], "a restart knows it too"
@@ -144,13 +144,13 @@ async def test_while_the_peer_is_away_its_keys_stay(
         publisher.status = 503
     for day in range(1, 8):
         wall.added_ms = day * 86_400_000
-        assert (await ask(shop, hub, wall)).status == 200
+        assert (await ask(shop, hub, wall)).status == 404
         await asyncio.sleep(0.02)
     assert shop.server.base.directory.known_keys(hub.url).get(hub.key.kid) is not None
     asked = len([one for one in network.requests if one.url.path == PROFILE_PATH])
     assert asked >= 3
     for _ in range(20):
-        assert (await ask(shop, hub, wall)).status == 200
+        assert (await ask(shop, hub, wall)).status == 404
     await asyncio.sleep(0.02)
     again = len([one for one in network.requests if one.url.path == PROFILE_PATH])
     assert again - asked <= 1, "a peer that is away is asked once a minute at most"

@@ -174,7 +174,7 @@ class Base:
         return Principal(key.tenant_id, key.tenant_kind, key.scopes, key_id=key.key_id)
 
     def health(self) -> dict[str, Any]:
-        """How it stands with the datastore and the links to the peers; raises when it cannot work."""
+        """How it stands with the datastore and the peers; raises when it cannot work."""
         try:
             with self.store.read() as connection:
                 connection.execute(sa.text("SELECT 1"))
@@ -238,13 +238,16 @@ async def profile(server: Server, call: Call) -> Answer:
 
 @endpoint("GET", "/schema/openapi.json", scope="", summary="This API as OpenAPI 3.1")
 async def openapi(server: Server, call: Call) -> dict[str, Any]:
-    return openapi_document(server.base.home, [*COMMON, *server.endpoints])
+    return openapi_document(server.base.home, _declared(server))
 
 
 @endpoint("GET", "/schema", scope="", summary="This API for people to read", is_page=True)
-async def reference(server: Server, call: Call) -> Answer:
+async def reference(server: Server, call: Call) -> Any:
+    """A browser gets a page, everybody else the OpenAPI document."""
+    if "text/html" not in (call.header(b"accept") or ""):
+        return Answer(msgspec.json.encode(openapi_document(server.base.home, _declared(server))))
     return server.base.pages.answer(
-        "reference.html", endpoints=[e for e in [*COMMON, *server.endpoints] if not e.is_page]
+        "reference.html", endpoints=[e for e in _declared(server) if not e.is_page]
     )
 
 
@@ -260,10 +263,14 @@ COMMON = (
 )
 
 
+def _declared(server: Server) -> list[Endpoint]:
+    return [*COMMON, *server.endpoints]
+
+
 def build_app(server: Server) -> Litestar:
     """The ASGI application of a server: its endpoints and those that all servers have."""
     by_path: dict[str, dict[str, Endpoint]] = {}
-    for declared in [*COMMON, *server.endpoints]:
+    for declared in _declared(server):
         methods = by_path.setdefault(declared.path, {})
         if declared.method in methods:
             raise ValueError(f"{declared.method} {declared.path} is declared twice")
