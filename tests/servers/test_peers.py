@@ -150,6 +150,7 @@ async def test_while_the_peer_is_away_its_keys_stay(
     asked = len([one for one in network.requests if one.url.path == PROFILE_PATH])
     assert asked >= 3
     for _ in range(20):
+        wall.added_ms += 1000  # a signature is good once
         assert (await ask(shop, hub, wall)).status == 404
     await asyncio.sleep(0.02)
     again = len([one for one in network.requests if one.url.path == PROFILE_PATH])

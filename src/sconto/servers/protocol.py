@@ -7,6 +7,7 @@ pays nothing for it: the timer is set when one is still incomplete after what ca
 """
 
 import asyncio
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -27,8 +28,9 @@ class BoundedProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _is_in_head = False
     _is_incomplete = False
-    #: Bytes of the head after those that it began with.
+    #: Bytes of the head before those that are being read now, and how many these are.
     _head_bytes = 0
+    _read_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -39,18 +41,12 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        was_in_head = self._is_in_head
+        self._read_bytes = len(data)
         super().data_received(data)
-        if was_in_head and self._is_in_head:
+        if self._is_in_head:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
-                self._refuse(
-                    LocalError(
-                        f"the headers are larger than {HEAD_BYTES_MAX} bytes",
-                        code="headers_too_large",
-                        remedy="send less in the headers and the address",
-                    )
-                )
+                self._refuse(_headers_too_large())
         if not self._is_incomplete:
             self._stop_timer()
         elif self._timer is None:
@@ -63,11 +59,21 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
-        super().on_headers_complete()
+        if self._head_bytes + self._read_bytes > HEAD_BYTES_MAX and self._is_head_too_large():
+            app, self.app = self.app, _refuse_headers
+            super().on_headers_complete()
+            self.app = app
+        else:
+            super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._is_incomplete = False
         super().on_message_complete()
+
+    def _is_head_too_large(self) -> bool:
+        """Exactly: what was read may have a body in it, or the end of the request before."""
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        return size > HEAD_BYTES_MAX
 
     def _start_timer(self) -> None:
         self._timer = self.loop.call_later(REQUEST_WITHIN_S, self._too_slow)
@@ -109,3 +115,23 @@ class BoundedProtocol(HttpToolsProtocol):
             )
             self.transport.write(head.encode("ascii") + body)
         self.transport.close()
+
+
+async def _refuse_headers(scope: Any, receive: Any, send: Any) -> None:
+    document = problems.problem(_headers_too_large())
+    body = problems.encode(document)
+    headers = [
+        (b"content-type", problems.MEDIA_TYPE.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": document["status"], "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _headers_too_large() -> LocalError:
+    return LocalError(
+        f"the headers are larger than {HEAD_BYTES_MAX} bytes",
+        code="headers_too_large",
+        remedy="send less in the headers and the address",
+    )

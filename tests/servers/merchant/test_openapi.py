@@ -25,6 +25,7 @@ from sconto.servers.config import create_home
 from sconto.servers.merchant import Merchant
 from sconto.servers.openapi import openapi_document
 from sconto.servers.principal import make_api_key
+from sconto.servers.protocol import BoundedProtocol
 from sconto.store import access
 
 ENDPOINTS = [e for e in (*COMMON, *Merchant.endpoints) if not e.is_page]
@@ -135,7 +136,9 @@ def serving(folder: Path) -> Iterator[tuple[str, str]]:
         return make_api_key(tx, "operator", scopes, "test", secrets.token_bytes)
 
     key = str(merchant.base.store.write_now(operator))
-    config = uvicorn.Config(build_app(merchant), log_level="error", lifespan="on")
+    config = uvicorn.Config(
+        build_app(merchant), http=BoundedProtocol, ws="none", log_level="error", lifespan="on"
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -182,9 +182,7 @@ async def test_a_list_of_another_hub_or_address_is_not_asked_for(
     assert network.requests == []
 
 
-async def test_lists_are_bounded(
-    desk: Desk, lists: Lists, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_lists_are_bounded(desk: Desk, lists: Lists, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one that was longest not needed goes; one that is needed all along stays."""
     monkeypatch.setattr(status, "LISTS_MAX", 10)
     lists.revoked = (5,)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from sconto.base.keys import SigningKey
+from sconto.servers.merchant import status
 from sconto.tokens import make_nonce
 
 pytestmark = pytest.mark.anyio
@@ -332,13 +333,21 @@ async def test_a_token_of_unknown_terms_is_refused_and_not_kept(
 
 
 async def test_a_revoked_token_is_refused(
-    shop: Any, hub: Any, holder: Any, terms: Any, token: Any, make_cart: Any, network: Any
+    shop: Any,
+    hub: Any,
+    holder: Any,
+    terms: Any,
+    token: Any,
+    make_cart: Any,
+    network: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By its coupon information at once; by the hub's status list where nothing was told."""
     import httpx
 
     from sconto.tokens.status_list import StatusList, sign_status_list
 
+    monkeypatch.setattr(status, "TRY_AGAIN_S", 0)  # the hub is away at first
     await link(shop, token)
     await hub.send(shop, hub.revoked(token))
     assert (await redeem(shop, make_cart, "o-1", client="card-1"))["discount_minor"] == 0

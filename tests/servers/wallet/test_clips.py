@@ -283,6 +283,19 @@ async def test_a_token_that_was_not_promised_is_not_kept(
     await counted_once(world)
 
 
+async def test_a_nonce_serves_until_the_hub_says_no(world: Any, frame_id: str) -> None:
+    """Two clips with one nonce; the hub forgets its nonces; the third gets a new one."""
+    key = await world.account()
+    for number in range(2):
+        made = await world.clip(key, frame_id=frame_id, clip_id=f"clip-{number}")
+        assert made.status == 201, made
+    asked = [r for r in world.wire.requests if "/nonce" in r]
+    assert len(asked) == 1
+    world.wallet.server.issuer("https://hub.example")._nonce = "not-the-hubs"
+    assert (await world.clip(key, frame_id=frame_id, clip_id="clip-2")).status == 201
+    assert len([r for r in world.wire.requests if "/nonce" in r]) == 2
+
+
 async def test_a_token_of_another_signer_is_not_kept(world: Any, frame_id: str) -> None:
     key = await world.account()
     thief = SigningKey.from_seed(bytes(32))

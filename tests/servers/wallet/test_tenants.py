@@ -106,9 +106,7 @@ async def owned(world: Any, make_cart: Any) -> dict[str, Owned]:
         canaries = {CANARY, jws, key}
         if name != "wallet":
             document = draft(name, "secret-draft")
-            written = await served.post(
-                "/v1/promotions", {"terms": document, "tenant_id": "oaty"}
-            )
+            written = await served.post("/v1/promotions", {"terms": document, "tenant_id": "oaty"})
             assert written.status == 201, written
             ids |= {"promotion_id": "secret-draft", "digest": written["terms_digest"]}
         if name == "shop":
@@ -332,9 +330,7 @@ async def test_a_brands_key_does_not_speak_for_the_merchant(world: Any, owned: A
 
 async def test_a_draft_that_ends_was_never_there_for_others(world: Any) -> None:
     """Regression: the end of a draft told its terms to every merchant."""
-    made = await world.hub.post(
-        "/v1/promotions", {"terms": draft("x", "never")}, key=world.brand
-    )
+    made = await world.hub.post("/v1/promotions", {"terms": draft("x", "never")}, key=world.brand)
     ended = await world.hub.post("/v1/promotions/never/end", key=world.brand)
     assert (made["status"], ended["status"]) == ("draft", "ended")
     await world.settle()

@@ -164,6 +164,27 @@ async def test_a_silent_connection_is_closed(served: Any) -> None:
         assert await wire.rest() == b""
 
 
+async def test_large_headers_are_refused_also_when_they_come_at_once(served: Any) -> None:
+    app, port = served
+    for size, status in ((60_000, 200), (70_000, 431), (150_000, 431)):
+        async with connect(port) as wire:
+            await wire.send(b"GET / HTTP/1.1\r\nhost: x\r\nx-b: " + b"a" * size + b"\r\n\r\n")
+            answer = await wire.reader.readuntil(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 %d " % status), size
+    async with connect(port) as wire:
+        await wire.send(GET.replace(b"/ HTTP", b"/" + b"a" * 70_000 + b" HTTP"))
+        assert (await wire.reader.readline()).startswith(b"HTTP/1.1 431 ")
+
+
+async def test_a_large_body_right_behind_the_head_is_no_large_head(served: Any) -> None:
+    _, port = served
+    async with connect(port) as wire:
+        head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 200000\r\n\r\n"
+        await wire.send(head + b"x" * 200_000)
+        assert (await wire.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        assert await wire.reader.readexactly(6) == b"200000"
+
+
 @pytest.mark.parametrize("line", [b"x-a: " + b"a" * 993 + b"\r\n", b"a" * 1000])
 async def test_headers_are_bounded(served: Any, line: bytes) -> None:
     """Many headers, or one without an end: 431 where the sender listens."""

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta
 
 from sconto.base.clock import day_of, to_ms
@@ -123,14 +124,18 @@ PromotionIdText = Annotated[Identifier, Meta(max_length=100)]
 _Units = Annotated[int, Meta(ge=0, le=UNLIMITED)]
 
 
-class _PromotionChanged(Document):
+class _Data(msgspec.Struct, kw_only=True):
+    """Data of an event; members that a newer hub adds are passed over (ADR 0009)."""
+
+
+class _PromotionChanged(_Data):
     promotion_id: PromotionIdText
     terms: Any
     signature: str
     status: Literal["draft", "active", "paused", "ended"]
 
 
-class _AllotmentGranted(Document):
+class _AllotmentGranted(_Data):
     allotment_id: MadeId
     promotion_id: PromotionIdText
     uses: _Units
@@ -140,11 +145,11 @@ class _AllotmentGranted(Document):
     epoch: Identifier
 
 
-class _AllotmentRefused(Document):
+class _AllotmentRefused(_Data):
     promotion_id: Identifier
 
 
-class _TokenIssued(Document):
+class _TokenIssued(_Data):
     """The coupon information."""
 
     token_id: MadeId
@@ -160,12 +165,12 @@ class _TokenIssued(Document):
     expires_at: str
 
 
-class _TokenRevoked(Document):
+class _TokenRevoked(_Data):
     token_id: Identifier
     reason: str = ""
 
 
-class _FrameShown(Document):
+class _FrameShown(_Data):
     frame_id: NamedDigest
     promotion_id: Identifier
     at: str

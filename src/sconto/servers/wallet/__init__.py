@@ -31,6 +31,7 @@ from sconto.servers.wallet import (
     tokens,
 )
 from sconto.servers.wallet.course import Turns
+from sconto.servers.wallet.issuer import Issuer
 from sconto.servers.wallet.promises import Promises
 from sconto.servers.wallet.vault import Vault
 from sconto.store import access
@@ -57,6 +58,7 @@ class Wallet:
         self.vault = Vault(home.secret)
         self.promises = Promises(self.base)
         self.turns = Turns()
+        self._issuers: dict[str, Issuer] = {}
         try:
             self._check_secret()
         except BaseException:
@@ -69,6 +71,10 @@ class Wallet:
     async def stop(self) -> None:
         await self.turns.close()
         await self.base.stop()
+
+    def issuer(self, hub: str) -> Issuer:
+        """A registered hub, as this wallet talks to it."""
+        return self._issuers.setdefault(hub, Issuer(self.base, hub))
 
     def peer_added(self, tx: Tx, peer: access.Peer) -> None:
         """Hubs and merchants are asked when there is something to ask."""

@@ -81,7 +81,7 @@ class Course:
         self._wallet = wallet
         self._account = account
         self._clip = clip
-        self._issuer = Issuer(wallet.base, clip.hub)
+        self._issuer = wallet.issuer(clip.hub)
         self._purpose = f"access:{clip.account_id}:{clip.clip_id}"
 
     async def finish(self, offer_path: str | None) -> str:
@@ -101,10 +101,11 @@ class Course:
         try:
             claims, terms = await self._verify(issued, key.kid)
         except InvalidInputError:
-            self._tell(issued, access, "credential_failure")
+            if issued.notification_id is not None:
+                turns = self._wallet.turns
+                turns.tell(self._issuer, access, issued.notification_id, "credential_failure")
             raise
         await self._keep(issued.token, claims, terms)
-        self._tell(issued, access, "credential_accepted")
         return claims.jti
 
     async def give_up(self) -> None:
@@ -250,10 +251,6 @@ class Course:
                 tx.record(entry)
 
         await self._wallet.base.store.write(command)
-
-    def _tell(self, issued: Issued, access: str, event: str) -> None:
-        if issued.notification_id is not None:
-            self._wallet.turns.tell(self._issuer, access, issued.notification_id, event)
 
     def _hub_id(self) -> str:
         """What the hub knows the clip by: one of a kind, the same for ever, and telling it nothing.

@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 CODE_GRANT = "urn:ietf:params:oauth:grant-type:pre-authorized_code"
 CONFIGURATION_ID = "promo-token"
+#: How long a nonce of a hub serves; shorter than the five minutes of our own hub.
+NONCE_LIFE_MS = 120_000
 FORM = "application/x-www-form-urlencoded"
 _Secret = Annotated[str, Meta(min_length=1, max_length=4096)]
 
@@ -91,6 +93,8 @@ class Issuer:
     def __init__(self, base: "Base", hub: str) -> None:
         self._base = base
         self.hub = hub
+        self._nonce = ""
+        self._nonce_until_ms = 0
 
     async def frame(self, frame_id: str) -> dict[str, Any]:
         """The manifest of a frame."""
@@ -134,12 +138,26 @@ class Issuer:
         return self._read(answer, _Access).access_token
 
     async def credential(self, access_token: str, holder_key: SigningKey) -> Issued:
-        """The token, for a key that is proven to be ours with the hub's nonce."""
+        """The token, for a key that is proven to be ours with the hub's nonce.
+
+        A nonce makes proofs fresh, not single-use, so it serves for a while; a hub that sees it
+        otherwise says `invalid_nonce` and gets a proof with a new one.
+        """
+        if self._nonce_until_ms > self._base.wall_clock():
+            try:
+                return await self._credential(access_token, holder_key)
+            except PeerError as error:
+                if error.figures.get("peer_code") != "invalid_nonce":
+                    raise
         nonce = self._read(await self._post("/openid4vci/nonce", None), _Nonce).c_nonce
+        self._nonce, self._nonce_until_ms = nonce, self._base.wall_clock() + NONCE_LIFE_MS
+        return await self._credential(access_token, holder_key)
+
+    async def _credential(self, access_token: str, holder_key: SigningKey) -> Issued:
         proof = make_key_proof(
             holder_key,
             audience=self.hub,
-            nonce=nonce,
+            nonce=self._nonce,
             issued_at_ms=self._base.wall_clock(),
         )
         answer = await self._post(
@@ -151,7 +169,7 @@ class Issuer:
         return Issued(issued.credentials[0].credential, issued.notification_id)
 
     async def notify(self, access_token: str, notification_id: str, event: str) -> None:
-        """Say what became of the token: credential_accepted or credential_failure."""
+        """Say what became of the token: credential_failure or credential_deleted."""
         document = {"notification_id": notification_id, "event": event}
         await self._post("/openid4vci/notification", document, access_token=access_token)
 
