@@ -118,6 +118,15 @@ class Client:
         document = {"scopes": list(scopes), "label": label}
         return await self.call("POST", f"/v1/tenants/{_in_path(tenant_id)}/keys", document)
 
+    async def revoke_key(self, tenant_id: str, key_id: str) -> None:
+        path = f"/v1/tenants/{_in_path(tenant_id)}/keys/{_in_path(key_id)}"
+        await self.call("DELETE", path)
+
+    async def peers(self) -> list[Json]:
+        """The registered servers."""
+        answer = await self.call("GET", "/v1/peers")
+        return list(answer["peers"])
+
     async def add_peer(
         self, url: str, *, kind: str, tenant_id: str, scopes: Iterable[str] | None = None
     ) -> Json:
@@ -167,9 +176,7 @@ class PromoterClient(Client):
     ) -> Json:
         """Add to a budget, once per `top_up_id`."""
         document = {"top_up_id": top_up_id, "uses": uses, "amount_minor": amount_minor}
-        return await self.call(
-            "POST", f"/v1/promotions/{_in_path(promotion_id)}/top-ups", document
-        )
+        return await self.call("POST", f"/v1/promotions/{_in_path(promotion_id)}/top-ups", document)
 
     async def promotion(self, promotion_id: str) -> Json:
         return await self.call("GET", f"/v1/promotions/{_in_path(promotion_id)}")
@@ -204,6 +211,10 @@ class HubClient(PromoterClient):
     async def frame(self, frame_id: str) -> Json:
         """One frame with its manifest and signature."""
         return await self.call("GET", f"/v1/frames/{_in_path(frame_id.rpartition(';')[2])}")
+
+    async def terms(self, terms_digest: str) -> Json:
+        """The terms that a digest names, with their signature."""
+        return await self.call("GET", f"/v1/terms/{quote(terms_digest, safe='/:=+')}")
 
     async def revoke_token(self, token_id: str, reason: str) -> Json:
         path = f"/v1/tokens/{_in_path(token_id)}/revoke"
@@ -280,6 +291,11 @@ class MerchantClient(PromoterClient):
         }
         return await self.call("POST", f"/v1/orders/{_in_path(order_id)}/reversals", document)
 
+    async def withdraw_frame(self, hub: str, frame_id: str, sequence: int) -> Json:
+        """Take a frame back, by a higher sequence than any before."""
+        document = {"hub": hub, "frame_id": frame_id, "sequence": sequence}
+        return await self.call("POST", "/v1/frames/withdrawals", document)
+
     async def order(self, order_id: str) -> Json:
         return await self.call("GET", f"/v1/orders/{_in_path(order_id)}")
 
@@ -343,15 +359,79 @@ class WalletClient(Client):
         document = {"credential_offer_uri": credential_offer_uri, "account_id": account_id}
         return await self.call("POST", "/v1/credential-offers", document)
 
-    async def tokens(self, *, account_id: str | None = None, status: str | None = None) -> Json:
-        query = {"account_id": account_id, "status": status}
+    async def account(self, account_id: str) -> Json:
+        """An account and the key that holds its tokens."""
+        return await self.call("GET", f"/v1/accounts/{_in_path(account_id)}")
+
+    async def add_account_key(self, account_id: str) -> Json:
+        """Another API key of an account; it is in the answer and nowhere else."""
+        return await self.call("POST", f"/v1/accounts/{_in_path(account_id)}/keys")
+
+    async def tokens(
+        self,
+        *,
+        account_id: str | None = None,
+        status: str | None = None,
+        merchant: str | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> Json:
+        """A page of an account's tokens; `next` in the answer is the `after` of the next page."""
+        query = {
+            "account_id": account_id,
+            "status": status,
+            "merchant": merchant,
+            "after": after,
+            "limit": limit,
+        }
         return await self.call("GET", "/v1/tokens", query=query)
 
-    async def present(
-        self, token_id: str, order_id: str, *, account_id: str | None = None
+    async def token(self, token_id: str, *, account_id: str | None = None) -> Json:
+        """One token, with the token itself and what it was used for."""
+        query = {"account_id": account_id}
+        return await self.call("GET", f"/v1/tokens/{_in_path(token_id)}", query=query)
+
+    async def give_up(self, token_id: str, *, account_id: str | None = None) -> None:
+        """Have a token revoked and put away."""
+        query = {"account_id": account_id}
+        await self.call("DELETE", f"/v1/tokens/{_in_path(token_id)}", query=query)
+
+    async def choose(
+        self,
+        merchant: str,
+        cart: Json,
+        *,
+        account_id: str | None = None,
+        at: datetime | None = None,
     ) -> Json:
-        """Token and proof for one order at the token's merchant."""
-        document = {"token_id": token_id, "order_id": order_id, "account_id": account_id}
+        """The tokens that are worth presenting with a cart at a merchant."""
+        document = {
+            "merchant": merchant,
+            "cart": cart,
+            "account_id": account_id,
+            "at": _instant(at),
+        }
+        return await self.call("POST", "/v1/choices", document)
+
+    async def present(
+        self,
+        token_id: str,
+        order_id: str,
+        *,
+        account_id: str | None = None,
+        nonce: str | None = None,
+        path: str | None = None,
+        at: datetime | None = None,
+    ) -> Json:
+        """Token and proof for one order at the token's merchant, sent there to `path` by POST."""
+        document = {
+            "token_id": token_id,
+            "order_id": order_id,
+            "account_id": account_id,
+            "nonce": nonce,
+            "path": path,
+            "at": _instant(at),
+        }
         return await self.call("POST", "/v1/presentations", document)
 
     async def link(

@@ -61,8 +61,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_head = False
         if self._head_bytes + self._read_bytes > HEAD_BYTES_MAX and self._is_head_too_large():
             app, self.app = self.app, _refuse_headers
-            super().on_headers_complete()
-            self.app = app
+            try:
+                super().on_headers_complete()
+            finally:
+                self.app = app
         else:
             super().on_headers_complete()
 

@@ -109,7 +109,7 @@ def take_use(tx: Tx, token_id: str) -> int:
 
     It is the smallest number that no living redemption has: one that was given back comes again.
     """
-    row = _TAKE_USE.first(tx.changing(), token=token_id)
+    row = _TAKE_USE.first(tx.changing_apart(), token=token_id)
     if row is None:
         raise InvariantError("a token has the use that it showed in the same transaction")
     if row[0] == 1:

@@ -8,7 +8,7 @@ at, so that nothing is given that is not there.
 
 from collections.abc import Iterable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -145,8 +145,13 @@ def settle(tx: Tx, allotment_id: str, amounts: Amounts, reference: str) -> bool:
 
 def settle_own(tx: Tx, promotion_id: str, holder: str, amounts: Amounts, reference: str) -> None:
     """Spent from a part of this server's own budget: `spend` has taken it from the row already."""
-    _move(tx, promotion_id, "open", "spent", amounts)
-    _transfer(tx, promotion_id, _open(holder), Account.SPENT, amounts, "settle", reference)
+    _invariant_not_negative(amounts)
+    tx.is_dirty = True
+    late = tx.late(_Spent)
+    late.settled[promotion_id] = _sum(late.settled.get(promotion_id), amounts)
+    late.transfers.append(
+        _transfer_row(tx, promotion_id, _open(holder), Account.SPENT, amounts, "settle", reference)
+    )
 
 
 def unsettle(tx: Tx, allotment_id: str, amounts: Amounts, reference: str) -> None:
@@ -217,12 +222,64 @@ def available(
     return result
 
 
+class _Spent:
+    """What a batch of checkouts takes: one guarded update of each part and of each budget."""
+
+    def __init__(self) -> None:
+        #: Ids of the open parts by holder and promotion, and the parts as the batch leaves them.
+        self.ids: dict[tuple[str, str], list[str]] = {}
+        self.parts: dict[str, Allotment] = {}
+        self.taken: dict[str, Amounts] = {}
+        self.settled: dict[str, Amounts] = {}
+        self.transfers: list[dict[str, Any]] = []
+
+    def do(self, tx: Tx) -> None:
+        for allotment_id, amounts in self.taken.items():
+            left = _take(tx, allotment_id, amounts)
+            invariant(left is not None, "a part has what it showed to the batch")
+        for promotion_id, amounts in self.settled.items():
+            _move(tx, promotion_id, "open", "spent", amounts)
+        if self.transfers:
+            _INSERT_TRANSFER.run_many(tx.apart, self.transfers)
+
+
+def available_to(tx: Tx, holder: str, promotion_ids: Iterable[str]) -> dict[str, list[Allotment]]:
+    """`available` in a transaction, after what the batch has spent so far."""
+    late = tx.late(_Spent)
+    wanted = [(holder, promotion_id) for promotion_id in promotion_ids]
+    unknown = [promotion_id for _, promotion_id in wanted if (holder, promotion_id) not in late.ids]
+    if unknown:
+        # Nothing of these promotions was put off, so the table is right about them.
+        found = available(tx.apart, holder, unknown)
+        for promotion_id in unknown:
+            parts = found.get(promotion_id, [])
+            late.ids[holder, promotion_id] = [part.allotment_id for part in parts]
+            late.parts.update({part.allotment_id: part for part in parts})
+    return {key[1]: [late.parts[i] for i in late.ids[key]] for key in wanted if late.ids[key]}
+
+
 def spend(tx: Tx, allotment_id: str, amounts: Amounts) -> Allotment:
-    """Take units that `available` has shown in this transaction; gives what is left then."""
-    allotment = _take(tx, allotment_id, amounts)
-    if allotment is None:
+    """Take units that `available_to` has shown in this transaction; gives what is left then."""
+    _invariant_not_negative(amounts)
+    late = tx.late(_Spent)
+    part = late.parts.get(allotment_id)
+    if part is None:
+        part = _take(tx, allotment_id, amounts)
+        if part is not None:
+            return part
+    if part is None or part.state != "open" or not amounts.fits(part.left):
         raise InvariantError("an allotment has what it showed in the same transaction")
-    return allotment
+    tx.is_dirty = True
+    left = Amounts(part.left.uses - amounts.uses, part.left.minor - amounts.minor)
+    late.parts[allotment_id] = part = part._replace(left=left)
+    late.taken[allotment_id] = _sum(late.taken.get(allotment_id), amounts)
+    return part
+
+
+def _sum(known: Amounts | None, added: Amounts) -> Amounts:
+    if known is None:
+        return added
+    return Amounts(known.uses + added.uses, known.minor + added.minor)
 
 
 def give_back(tx: Tx, allotment_id: str, amounts: Amounts) -> bool:
@@ -410,14 +467,26 @@ def _transfer(
     reason: str,
     reference: str,
 ) -> None:
-    _INSERT_TRANSFER.run(
-        tx.changing(),
-        promotion_id=promotion_id,
-        debit=str(debit),
-        credit=str(credit),
-        uses=amounts.uses,
-        minor=amounts.minor,
-        reason=reason,
-        reference=reference,
-        at_ms=tx.now_ms,
-    )
+    row = _transfer_row(tx, promotion_id, debit, credit, amounts, reason, reference)
+    _INSERT_TRANSFER.run(tx.changing(), **row)
+
+
+def _transfer_row(
+    tx: Tx,
+    promotion_id: str,
+    debit: str,
+    credit: str,
+    amounts: Amounts,
+    reason: str,
+    reference: str,
+) -> dict[str, Any]:
+    return {
+        "promotion_id": promotion_id,
+        "debit": str(debit),
+        "credit": str(credit),
+        "uses": amounts.uses,
+        "minor": amounts.minor,
+        "reason": reason,
+        "reference": reference,
+        "at_ms": tx.now_ms,
+    }

@@ -74,11 +74,32 @@ def redemptions_of(connection: sa.Connection, order_id: str) -> list[Redemption]
     return [Redemption(*row) for row in _OF_ORDER.rows(connection, order_id=order_id)]
 
 
+class _New:
+    """Orders that a batch has made, and the redemptions in them."""
+
+    def __init__(self) -> None:
+        self.orders: dict[str, Order] = {}
+        self.redemptions: list[Redemption] = []
+
+    def do(self, tx: Tx) -> None:
+        if self.orders:
+            _ADD.run_many(tx.apart, [one._asdict() for one in self.orders.values()])
+        if self.redemptions:
+            _ADD_REDEMPTION.run_many(tx.apart, [one._asdict() for one in self.redemptions])
+
+
+def find(tx: Tx, order_id: str) -> Order | None:
+    """`get` in a transaction; an order that was made a moment ago is found too."""
+    return get(tx.connection if order_id in tx.late(_New).orders else tx.apart, order_id)
+
+
 def add(tx: Tx, order: Order, used: Sequence[Redemption]) -> None:
-    """Keep a new order and its redemptions."""
-    _ADD.run(tx.changing(), **order._asdict())
-    if used:
-        _ADD_REDEMPTION.run_many(tx.changing(), [one._asdict() for one in used])
+    """Keep a new order, which `find` has not found, and its redemptions."""
+    tx.is_dirty = True
+    new = tx.late(_New)
+    invariant(order.order_id not in new.orders, "an order is made once")
+    new.orders[order.order_id] = order
+    new.redemptions.extend(used)
 
 
 def change_state(tx: Tx, order: Order, state: str) -> None:

@@ -6,7 +6,9 @@ Types, errors and transactions are those of `Connection.execute`; rows are plain
 values for `IN` cannot be prepared. The connection must be in a transaction (a `Tx`, `Store.read`).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
@@ -15,6 +17,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from sconto.base.errors import invariant
+
+#: SQLite takes 32,766 parameters; longer statements save nothing more.
+PARAMETERS_MAX = 2048
 
 #: A statement, or how to make it with the `insert` of a dialect, for `ON CONFLICT`.
 Statement = sa.Executable | Callable[[Any], sa.Executable]
@@ -32,6 +37,20 @@ class _Compiled(NamedTuple):
     #: The values in that order, where nothing else is to be done to them.
     pick: Callable[[Any], Any] | None
     results: list[tuple[int, Callable[[Any], Any]]]
+    #: How to say it for many rows at once, where that is known.
+    insert: "_Insert | None"
+
+
+class _Insert(NamedTuple):
+    """An INSERT of SQLite's that can take several rows: it steps through Python once for all."""
+
+    before: str
+    row: str
+    after: str
+    rows_max: int
+
+    def sql(self, rows: int) -> str:
+        return f"{self.before}{', '.join([self.row] * rows)}{self.after}"
 
 
 class Prepared:
@@ -57,7 +76,11 @@ class Prepared:
         values = [_fit(compiled, row) for row in rows]
         try:
             cursor = driver.cursor()
-            cursor.executemany(compiled.sql, values)
+            if compiled.insert is None or len(values) == 1:
+                cursor.executemany(compiled.sql, values)
+            else:
+                for some in _chunks(values, compiled.insert.rows_max):
+                    cursor.execute(compiled.insert.sql(len(some)), [*chain.from_iterable(some)])
             cursor.close()
         except connection.dialect.loaded_dbapi.Error as error:
             raise _told(connection, compiled.sql, error) from error
@@ -119,7 +142,30 @@ def _compile(statement: Statement, dialect: sa.Dialect) -> _Compiled:
     names: list[str] | None = compiled.positiontup
     is_ready = names is not None and len(names) > 1 and not fixed and not binds
     pick = itemgetter(*names) if names is not None and is_ready else None
-    return _Compiled(str(compiled), fixed, names, binds, pick, results)
+    insert = _insert(str(compiled), names) if names is not None else None
+    return _Compiled(str(compiled), fixed, names, binds, pick, results, insert)
+
+
+def _insert(sql: str, names: list[str]) -> _Insert | None:
+    found = _ONE_ROW.fullmatch(sql)
+    if found is None or found["row"].count("?") != len(names):
+        return None
+    return _Insert(found["before"], found["row"], found["after"], PARAMETERS_MAX // len(names))
+
+
+#: An INSERT of one row of question marks; what follows it has none.
+_ONE_ROW = re.compile(
+    r"(?P<before>INSERT INTO [^?]* VALUES )(?P<row>\(\?(?:, \?)*\))(?P<after>[^?]*)"
+)
+
+
+def _chunks(rows: list[Any], most: int) -> Iterator[list[Any]]:
+    """Parts of 2^n rows: so there are few different statements, which the driver keeps ready."""
+    start = 0
+    while start < len(rows):
+        size = 1 << min(len(rows) - start, most).bit_length() - 1
+        yield rows[start : start + size]
+        start += size
 
 
 def _fit(compiled: _Compiled, values: Mapping[str, Any]) -> Any:

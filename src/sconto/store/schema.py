@@ -243,6 +243,7 @@ coupon_information = sa.Table(
     sa.Column("uses", sa.Integer, nullable=False),
     sa.Column("uses_left", sa.Integer, nullable=False),  # reserved and redeemed uses are gone
     sa.Column("is_revoked", sa.Boolean, nullable=False),
+    sa.Column("is_control", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("clipped_at_ms", _Instant, nullable=False),
     sa.Column("expires_at_ms", _Instant, nullable=False),
     sa.Column("received_at_ms", _Instant, nullable=False),
@@ -293,10 +294,24 @@ allotments = sa.Table(
     sa.Column("left_minor", _Minor, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("created_at_ms", _Instant, nullable=False),
+    sa.Column("epoch", sa.String(26), nullable=False, server_default=""),  # of whoever granted it
+    sa.Column("asked_at_ms", _Instant),  # hub: when the holder was last asked to close it
+    sa.Column("proof", sa.Text),  # holder: the hub's signature under the grant
     sa.Index("ix_allotments_promotion", "promotion_id", "holder", "state"),
     sa.CheckConstraint("left_uses >= 0 AND left_uses <= granted_uses", name="left_uses"),
     sa.CheckConstraint("left_minor >= 0 AND left_minor <= granted_minor", name="left_minor"),
-    _one_of("state", "open", "closed", "written_off"),
+    # closing: at its holder, who spends no more of it and waits for what is reserved from it
+    _one_of("state", "open", "closing", "closed", "written_off"),
+)
+
+allotment_requests = sa.Table(
+    "allotment_requests",  # hub: merchants that were refused, for when something is free again
+    metadata,
+    sa.Column("promotion_id", sa.String(100), primary_key=True),
+    sa.Column("merchant", sa.String(300), primary_key=True),
+    sa.Column("needed_uses", _Count, nullable=False),
+    sa.Column("needed_minor", _Minor, nullable=False),
+    sa.Column("at_ms", _Instant, nullable=False),
 )
 
 transfers = sa.Table(
@@ -381,6 +396,12 @@ redemptions = sa.Table(
         postgresql_where=sa.text("token_id IS NULL AND state IN ('reserved', 'redeemed')"),
     ),
     sa.Index("ix_redemptions_promotion", "promotion_id", "at_ms"),
+    sa.Index(
+        "ix_redemptions_reserved",
+        "allotment_id",
+        sqlite_where=sa.text("state = 'reserved'"),
+        postgresql_where=sa.text("state = 'reserved'"),
+    ),
     _one_of("state", "reserved", "redeemed", "released", "expired", "reversed", "disputed"),
 )
 
@@ -392,6 +413,24 @@ reversals = sa.Table(
     sa.Column("body_hash", sa.LargeBinary, nullable=False),
     sa.Column("reply", sa.LargeBinary, nullable=False),
     sa.Column("at_ms", _Instant, nullable=False),
+)
+
+limit_counters = sa.Table(
+    "limit_counters",  # merchant: what was used under a limit by one shopper, store, … in a period
+    metadata,
+    sa.Column("promotion_id", sa.String(100), primary_key=True),
+    sa.Column("counter", sa.String(43), primary_key=True),
+    sa.Column("uses", _Count, nullable=False),
+    sa.Column("minor", _Minor, nullable=False),
+    sa.CheckConstraint("uses >= 0 AND minor >= 0", name="amounts"),
+)
+
+redemption_counters = sa.Table(
+    "redemption_counters",  # merchant: the counters that a redemption is in, until it is undone
+    metadata,
+    sa.Column("redemption_id", sa.String(160), primary_key=True),
+    sa.Column("counter", sa.String(43), primary_key=True),
+    sa.Column("promotion_id", sa.String(100), nullable=False),
 )
 
 # --- journal and statistics -------------------------------------------------------------------
@@ -447,6 +486,8 @@ outbox_streams = sa.Table(
     sa.Column("destination", sa.String(300), primary_key=True),
     sa.Column("last_sequence", sa.BigInteger, nullable=False),
     sa.Column("acked_sequence", sa.BigInteger, nullable=False),
+    # A stream that starts anew, after a restore, has a name of its own; the first has none.
+    sa.Column("stream", sa.String(26), nullable=False, server_default=""),
 )
 
 outbox = sa.Table(
@@ -462,6 +503,22 @@ inbox_streams = sa.Table(
     metadata,
     sa.Column("source", sa.String(300), primary_key=True),
     sa.Column("last_sequence", sa.BigInteger, nullable=False),
+    sa.Column("stream", sa.String(26), nullable=False, server_default=""),
+)
+
+ended_streams = sa.Table(
+    "ended_streams",  # streams that gave way to a new one; nothing of them is taken any more
+    metadata,
+    sa.Column("source", sa.String(300), primary_key=True),
+    sa.Column("stream", sa.String(26), primary_key=True),
+)
+
+alarms = sa.Table(
+    "alarms",  # peers that know more of this server than it does: it was restored from a backup
+    metadata,
+    sa.Column("peer", sa.String(300), primary_key=True),
+    sa.Column("code", sa.String(64), nullable=False),
+    sa.Column("at_ms", _Instant, nullable=False),
 )
 
 inbox = sa.Table(

@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 import psycopg
 import sqlalchemy as sa
@@ -46,11 +46,26 @@ QUEUE_MAX = 4096
 OUTCOME_WAIT_S = 15.0
 
 
+class Late(Protocol):
+    """Changes that a batch collects, to make them all at once."""
+
+    def __init__(self) -> None: ...
+
+    def do(self, tx: "Tx") -> None:
+        """Make them, on `tx.apart`."""
+
+
+L = TypeVar("L", bound=Late)
+
+
 class Tx:
     """One transaction of the writer: its connection, and what its commands append at the end."""
 
     def __init__(self, connection: sa.Connection, now_ms: int) -> None:
-        self.connection = connection
+        #: The connection without what was put off: only for tables that nothing is put off for,
+        #: or for who looks at what was put off too.
+        self.apart = connection
+        self._late: dict[type[Late], Late] = {}
         #: The server's clock at the start of the batch.
         self.now_ms = now_ms
         self.is_dirty = False
@@ -59,6 +74,30 @@ class Tx:
         self.callbacks: list[Callable[[], None]] = []
         #: What the batch must see of its own appended rows, by a key of the caller's choice.
         self.seen: dict[Any, Any] = {}
+
+    @property
+    def connection(self) -> sa.Connection:
+        """The connection, on which everything is that the batch has changed so far."""
+        if self._late:
+            self.catch_up()
+        return self.apart
+
+    def late(self, kind: type[L]) -> L:
+        """What the batch has put off of a kind, until somebody looks at `connection`.
+
+        Many changes of one row then are one, and many rows go in by one statement; a change that
+        turns out to be impossible takes the batch down, as any failed write does.
+        """
+        found = self._late.get(kind)
+        if found is None:
+            found = self._late[kind] = kind()
+        return found  # type: ignore[return-value]
+
+    def catch_up(self) -> None:
+        """Do what was put off."""
+        late, self._late = self._late, {}
+        for one in late.values():
+            one.do(self)
 
     def read(self, statement: sa.Executable, **params: Any) -> sa.CursorResult[Any]:
         """Ask; allowed at any time."""
@@ -73,6 +112,11 @@ class Tx:
         """The connection, for a prepared statement that changes something, like `write`."""
         self.is_dirty = True
         return self.connection
+
+    def changing_apart(self) -> sa.Connection:
+        """Like `changing`, for tables that nothing is put off for."""
+        self.is_dirty = True
+        return self.apart
 
     def record(self, entry: Entry) -> None:
         """Append an entry to the journal and fold it into the statistics."""

@@ -156,7 +156,8 @@ async def test_an_unfit_value_anywhere_is_never_our_mistake(busy: Any) -> None:
                 )
                 tried += 1
                 where = f"{endpoint.method} {endpoint.path} {place}={value!r}: {reply}"
-                assert reply.status < 500, where
+                is_about_hub = reply.status == 503 and reply["code"] == "hub_unreachable"
+                assert reply.status < 500 or is_about_hub, where
                 if reply.status >= 400:
                     refused += 1
                     _, code, field = reply.problem

@@ -345,6 +345,7 @@ async def test_a_revoked_token_is_refused(
     """By its coupon information at once; by the hub's status list where nothing was told."""
     import httpx
 
+    from sconto.tokens import Status, StatusReference
     from sconto.tokens.status_list import StatusList, sign_status_list
 
     monkeypatch.setattr(status, "TRY_AGAIN_S", 0)  # the hub is away at first
@@ -356,7 +357,7 @@ async def test_a_revoked_token_is_refused(
     shown = await redeem(shop, make_cart, "o-3", presented=[token.present(shop, "o-3")])
     assert shown.problem == (400, "token_revoked", "presented[0].token")
 
-    uri = f"{hub.url}/status/0"
+    uri = f"{hub.url}/status/1"
     now_s = int(time.time())
 
     async def lists(request: httpx.Request) -> httpx.Response:
@@ -367,7 +368,8 @@ async def test_a_revoked_token_is_refused(
         return httpx.Response(200, text=jws)
 
     network.servers[hub.url] = lists
-    untold = hub.issue(shop, terms, holder)
+    place = Status(status_list=StatusReference(idx=5, uri=uri))
+    untold = hub.issue(shop, terms, holder, status=place)
     first = {"order_id": "o-4", "cart": make_cart()}
     await shop.post("/v1/evaluations", {**first, "presented": [
         untold.present(shop, "o-4", path="/v1/evaluations")]})  # fmt: skip

@@ -274,6 +274,28 @@ class TestAnswer:
         assert (refusal.code, refusal.expected) == (ReasonCode.STORE_NOT_MATCHED, ("n",))
         assert refusal.condition == "conditions[2]"
 
+    def test_conditions_that_hold_are_not_told(self) -> None:
+        """Method: one of every kind that holds, and one that does not."""
+        holding = [
+            {"type": "subtotal", "min_minor": 1},
+            {"type": "quantity", "min": 1},
+            {"type": "distinct", "min": 1},
+            {"type": "segment", "any_of": ["g"]},
+            {"type": "order_number", "numbers": [3]},
+            {"type": "store", "any_of": ["s"]},
+            {"type": "hours", "weekly": [{}]},
+            {"type": "attribute", "of": "shopper", "match": {"name": "x", "min": 1}},
+            {
+                "type": "any",
+                "of": [{"type": "channel", "any_of": ["c"]}, {"type": "all", "of": []}],
+            },
+            {"type": "not", "condition": {"type": "quantity", "min": 99}},
+        ]
+        one = promotion_of(benefit=OFF, conditions=[*holding, {"type": "quantity", "min": 2}])
+        holder = Holder(client="c", segments=frozenset(["g"]), order_number=3, attributes={"x": 1})
+        (refusal,) = try_out("a 500", one, holder=holder, store="s").refused
+        assert [u.condition for u in refusal.unmet] == ["conditions[10]"]
+
     def test_units_are_named_where_they_were_chosen(self) -> None:
         found = try_out("6 a 100", promotion_of(benefit={"type": "buy_get", "buy_quantity": 2}))
         (part,) = found.applied[0].allocations
@@ -380,6 +402,31 @@ class TestUcp:
             ("discount_code_already_applied", "$.discounts.codes[2]"),
             ("discount_code_minimum_not_met", "$.discounts.codes[1]"),
             ("eligibility_not_accepted", None),
+        ]
+
+    def test_one_code_of_two_promotions_is_accepted_if_one_of_them_applies(self) -> None:
+        both = [
+            promotion_of(
+                name,
+                benefit=OFF,
+                access={"type": "code", "code": "x"},
+                conditions=[{"type": "store", "any_of": [name]}],
+            )
+            for name in "ns"
+        ]
+        cart = cart_of("a 500", codes=["x"], store="n")
+        found = try_out(cart, *both, holder=Holder(proven=True))
+        assert [r.promotion_id for r in found.refused] == ["s"]
+        assert render(cart, found)["messages"] == []
+
+    def test_automatic_refusals_and_rewards_without_money_are_shown_as_they_are(self) -> None:
+        points = promotion_of("pts", benefit={"type": "points", "points": 5})
+        none = promotion_of("z", benefit=OFF, conditions=[{"type": "quantity", "min": 9}])
+        cart = cart_of("a 500")
+        shown = render(cart, try_out(cart, points, none))
+        assert shown["messages"] == []
+        assert shown["discounts"]["applied"] == [
+            {"title": "pts", "priority": 100, "automatic": True, "amount": 0, "method": "across"}
         ]
 
     def test_every_code_of_ours_has_one_of_the_wire(self) -> None:

@@ -464,3 +464,36 @@ def test_several_digests_of_the_body(content_digest: str, ok: bool) -> None:
         assert verify(by_hand(content_digest)).peer_url == SHOP
     else:
         assert refused(lambda: verify(by_hand(content_digest))).code == "digest_mismatch"
+
+
+def test_a_nonce_makes_equal_requests_differ() -> None:
+    """Goal: two equal requests in one second are no replay of each other, and the nonce is signed.
+
+    Method: as we spell it, and under another label, which only the library's verifier reads.
+    """
+    ids = set()
+    for nonce in ("n-1", "n-2"):
+        headers = sign_request(
+            KEY,
+            "GET",
+            f"{HUB}/v1/frames",
+            {},
+            b"",
+            profile_url=PROFILE,
+            created_s=NOW_S,
+            nonce=nonce,
+        )
+        renamed = {
+            n: headers[n].replace("sig1=", "mine=") for n in ("Signature", "Signature-Input")
+        }
+        for sent in (headers, headers | renamed):
+            signed = verify_request(
+                "GET", HUB, "/v1/frames", sent, b"", lambda url, kid: KEY.public, now_s=NOW_S
+            )
+            ids.add(signed.signature_id)
+        forged = headers | {"Signature-Input": headers["Signature-Input"].replace("n-", "m-")}
+        with pytest.raises(InvalidInputError):
+            verify_request(
+                "GET", HUB, "/v1/frames", forged, b"", lambda url, kid: KEY.public, now_s=NOW_S
+            )
+    assert len(ids) == 2

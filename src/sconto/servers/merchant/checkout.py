@@ -6,6 +6,7 @@ and the reports to the hubs. The reply is built from what was stored, so a repea
 same one.
 """
 
+import hashlib
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -336,7 +337,7 @@ async def _check_out(
 ) -> OrderDocument:
     request: CheckoutRequest = call.document
     at_ms = call.at_ms(request.at)
-    body_hash = call.body_hash()
+    body_hash = _content_hash(request)
     claims: list[TokenClaims] = []
     if request.presented:
         with server.base.store.read() as connection:
@@ -345,17 +346,29 @@ async def _check_out(
             claims = _verified(server, call, request, request.order_id, at_ms)
 
     def command(tx: Tx) -> OrderDocument:
-        known = orders.get(tx.connection, request.order_id)
+        known = orders.find(tx, request.order_id)
         if known is not None:
             return _repeated(tx.connection, known, body_hash, state)
-        held = holding(tx.connection, request.cart, request.client, claims, at_ms)
+        held = holding(tx.apart, request.cart, request.client, claims, at_ms)
         _count_guesses(server, call, held)
-        available = partial(ledger.available, tx.connection, server.base.home.url)
+        available = partial(ledger.available_to, tx, server.base.home.url)
         decision = _decide(server, held, available, request.order_id, at_ms)
         return _keep(server, tx, request, held, decision, body_hash, state, at_ms)
 
     done: OrderDocument = await server.base.store.write(command)
     return done
+
+
+def _content_hash(request: CheckoutRequest) -> bytes:
+    """What makes two requests the same: all but the proofs, which are made anew each time."""
+    content = (
+        request.cart,
+        request.client,
+        request.at,
+        request.ttl_s,
+        [one.token for one in request.presented],
+    )
+    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).digest()
 
 
 def _count_guesses(server: "Merchant", call: Call, held: Holding) -> None:
@@ -465,7 +478,7 @@ def _keep(
     short = {one.applied.promotion_id for one in decision.uncovered}
     for refusal in evaluation.refused:
         _record_refusal(server, tx, request, held, refusal, at_ms, always=short)
-    return _document(tx.connection, order, used)
+    return _document(tx.apart, order, used)
 
 
 def _use(

@@ -17,8 +17,8 @@ from sconto.base.errors import (
 from sconto.base.fields import NamedDigest, ServerUrl
 from sconto.base.keys import KeySet
 from sconto.frames import (
-    Bundle,
     BUNDLE_BYTES_MAX,
+    Bundle,
     Withdrawal,
     decode_bundle,
     frame_key,
