@@ -12,8 +12,9 @@ what is left of the open parts. The rows of one case run one after the other on 
     extend ID A                             more of what is free for an open part
     settle ID A                             the holder reports that it spent -> yes | no
     unsettle ID A                           and that it took it back
-    reclaim ID                              the holder has closed its part -> what was left
+    reclaim ID [spent A]                    the holder has closed its part -> what became free
     write_off ID                            the holder is silent -> what was left
+    … in EPOCH                              in another epoch than the first
     balance                                 -> free open spent written off
     part ID                                 -> state left granted
 
@@ -111,9 +112,45 @@ CASES = {
         write_off a                         -> 4/400
         reclaim a                           -> 0/0
         write_off a                         -> 0/0
-        settle a 1/100                      -> no
+        extend a 1/1                        -> invariant
         balance                             -> 5/500 0/0 1/100 4/400
-        part a                              -> written_off 0/0 5/500
+        part a                              -> written_off 4/400 5/500
+    """,
+    "what a silent holder spent is honoured from what was written off": """
+        open 10/1000                        -> ok
+        grant a shop 1/1 of 1               -> 5/500
+        write_off a                         -> 5/500
+        settle a 1/100                      -> yes
+        settle a 4/401                      -> no
+        settle a 4/400                      -> yes
+        settle a 1/0                        -> no
+        balance                             -> 5/500 0/0 5/500 0/0
+        unsettle a 1/100                    -> ok
+        balance                             -> 5/500 0/0 4/400 1/100
+        part a                              -> written_off 1/100 5/500
+        settle a 1/100                      -> yes
+        unsettle a 6/0                      -> constraint
+        balance                             -> 5/500 0/0 5/500 0/0
+    """,
+    "what a holder says that it spent and did not report is written off": """
+        open 10/1000                        -> ok
+        grant a shop 1/1 of 1               -> 5/500
+        settle a 1/100                      -> yes
+        reclaim a spent 0/100               -> invariant
+        reclaim a spent 6/100               -> invariant
+        reclaim a spent 3/250               -> 2/250
+        balance                             -> 7/750 0/0 1/100 2/150
+        part a                              -> closed 0/0 5/500
+    """,
+    "a part of another epoch is closed and reversed into what is written off": """
+        open 10/1000                        -> ok
+        grant a shop 1/1 of 1 in one        -> 5/500
+        grant b shop 1/1 of 1 in two        -> 2/250
+        settle a 1/100                      -> yes
+        reclaim a in two                    -> 0/0
+        reclaim b in two                    -> 2/250
+        unsettle a 1/100 in two             -> ok
+        balance                             -> 5/500 0/0 0/0 5/500
     """,
     "what is reversed goes back to its part, or to what is free when that has ended": """
         open 10/1000                        -> ok
@@ -230,7 +267,9 @@ def told(result: Any) -> str:
     return {True: "yes", False: "no", None: "ok"}.get(result, str(result))
 
 
-def grant(tx: Tx, promotion: str, part: str, holder: str, needed: str, of: str, n: str) -> Any:
+def grant(
+    tx: Tx, promotion: str, part: str, holder: str, needed: str, of: str, n: str, *epoch: str
+) -> Any:
     got = ledger.grant(
         tx,
         part,
@@ -239,6 +278,7 @@ def grant(tx: Tx, promotion: str, part: str, holder: str, needed: str, of: str, 
         incarnation="i",
         needed=amounts(needed),
         holders=int(n),
+        epoch=epoch[-1] if epoch else "",
     )
     return got if isinstance(got, Refused) else got.granted
 
@@ -255,14 +295,22 @@ def extend(tx: Tx, promotion: str, part: str, added: str) -> None:
     ledger.extend(tx, known, amounts(added))
 
 
+def reclaim(tx: Tx, _: str, part: str, *said: str) -> Amounts:
+    words = dict(zip(said[::2], said[1::2], strict=True))
+    spent = amounts(words["spent"]) if "spent" in words else None
+    return ledger.reclaim(tx, part, spent, epoch=words.get("in", ""))
+
+
 REQUESTS: dict[str, Callable[..., Any]] = {
     "open": lambda tx, promotion, cap: ledger.open_budget(tx, promotion, amounts(cap), "test"),
     "top_up": lambda tx, promotion, added: ledger.top_up(tx, promotion, amounts(added), "test"),
     "grant": grant,
     "extend": extend,
     "settle": lambda tx, _, part, spent: ledger.settle(tx, part, amounts(spent), "test"),
-    "unsettle": lambda tx, _, part, back: ledger.unsettle(tx, part, amounts(back), "test"),
-    "reclaim": lambda tx, _, part: ledger.reclaim(tx, part),
+    "unsettle": lambda tx, _, part, back, *epoch: ledger.unsettle(
+        tx, part, amounts(back), "test", epoch[-1] if epoch else ""
+    ),
+    "reclaim": reclaim,
     "write_off": lambda tx, _, part: ledger.write_off(tx, part),
     "accept": accept,
     "spend": lambda tx, _, part, spent: ledger.spend(tx, part, amounts(spent)).left,

@@ -91,8 +91,10 @@ class Books(RuleBasedStateMachine):
     def settle(self, number: int, spent: Amounts) -> None:
         part = self.pick(number)
         settled = self.store.write_now(lambda tx: ledger.settle(tx, part, spent, "test"))
-        assert settled == (self.state[part] == "open" and spent.fits(self.left[part]))
+        assert settled == (self.state[part] != "closed" and spent.fits(self.left[part]))
         if settled:
+            if self.state[part] == "written_off":
+                self.written_off = minus(self.written_off, spent)
             self.left[part] = minus(self.left[part], spent)
             self.spent = plus(self.spent, spent)
 
@@ -100,9 +102,9 @@ class Books(RuleBasedStateMachine):
     @rule(number=picks, back=sizes)
     def unsettle(self, number: int, back: Amounts) -> None:
         part = self.pick(number)
-        is_open = self.state[part] == "open"
+        state = self.state[part]
         room = minus(self.granted[part], self.left[part])
-        may = back.fits(self.spent) and (back.fits(room) or not is_open)
+        may = back.fits(self.spent) and (back.fits(room) or state == "closed")
         try:
             self.store.write_now(lambda tx: ledger.unsettle(tx, part, back, "test"))
         except IntegrityError:
@@ -110,10 +112,12 @@ class Books(RuleBasedStateMachine):
             return
         assert may
         self.spent = minus(self.spent, back)
-        if is_open:
-            self.left[part] = plus(self.left[part], back)
-        else:
+        if state == "closed":
             self.free = plus(self.free, back)
+            return
+        self.left[part] = plus(self.left[part], back)
+        if state == "written_off":
+            self.written_off = plus(self.written_off, back)
 
     @precondition(lambda self: self.granted)
     @rule(number=picks, added=sizes)
@@ -147,11 +151,11 @@ class Books(RuleBasedStateMachine):
             assert left == Amounts(0, 0)
             return
         assert left == self.left[part]
-        self.left[part] = Amounts(0, 0)
         self.state[part] = "written_off" if is_lost else "closed"
         if is_lost:
             self.written_off = plus(self.written_off, left)
         else:
+            self.left[part] = Amounts(0, 0)
             self.free = plus(self.free, left)
 
     @invariant()
@@ -161,8 +165,9 @@ class Books(RuleBasedStateMachine):
             parts = {p.allotment_id: p for p in ledger.of_promotion(connection, self.promotion)}
         assert budget is not None
         opened = Amounts(0, 0)
-        for part in self.left.values():
-            opened = plus(opened, part)
+        for name, part in self.left.items():
+            if self.state[name] == "open":
+                opened = plus(opened, part)
         assert budget.accounts() == (self.free, opened, self.spent, self.written_off)
         assert {name: part.left for name, part in parts.items()} == self.left
         assert {name: part.granted for name, part in parts.items()} == self.granted

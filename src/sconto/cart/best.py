@@ -23,31 +23,28 @@ SEARCH_MAX = 64
 
 def run_best(applications: list[Application], basket: Basket, lane: Lane, outcome: Outcome) -> None:
     """Search the best set; then add what costs the shopper nothing, and say why others lost."""
-    search = BestSet(applications, basket, lane, outcome.progress)
+    start = outcome.progress
+    search = BestSet(applications, basket, lane, start)
     best = search.run()
     outcome.progress, outcome.is_exact = best, outcome.is_exact and search.is_exact
     chosen = {id(taken.application) for taken in best.taken}
-    winners = [taken for taken in best.taken if taken.lane is lane]
+    winners = [taken.application for taken in best.taken if taken.lane is lane]
     for application in applications:
         if id(application) in chosen:
             continue
         found = turn(application, basket, best, lane)
-        if isinstance(found, Draft) and found.amount_minor == 0:
+        # Beside a best that is not proven there may be room for more.
+        if isinstance(found, Draft) and (found.amount_minor == 0 or not search.is_exact):
             best.take(application, found, lane)
-        elif isinstance(found, Draft) or found.code is not None:
-            blocked = found if isinstance(found, Blocked) else Blocked(ReasonCode.BEATEN)
-            if winners and blocked.code in _LOST:
-                by = blocked.beaten_by or winners[0].application.promotion.promotion_id
-                blocked = Blocked(ReasonCode.BEATEN, by, blocked.unmet)
-            outcome.blocked.append((application, blocked))
-        else:
-            outcome.blocked.append((application, found))
-
-
-#: What a promotion that the best set left out is told in place of these.
-_LOST = frozenset(
-    {ReasonCode.NOT_COMBINABLE, ReasonCode.TOO_MANY, ReasonCode.NO_EFFECT, ReasonCode.BEATEN}
-)
+            continue
+        before = turn(application, basket, start, lane)
+        if isinstance(before, Draft):
+            # It would have applied, had it not been for the others.
+            by = found.beaten_by if isinstance(found, Blocked) else None
+            by = by or winners[0].promotion.promotion_id
+            unmet = found.unmet if isinstance(found, Blocked) else ()
+            before = Blocked(ReasonCode.BEATEN, by, unmet)
+        outcome.blocked.append((application, before))
 
 
 class BestSet:

@@ -30,6 +30,12 @@ class Allotment(NamedTuple):
     granted: Amounts
     left: Amounts
     state: str
+    #: Incarnation of the server that granted it.
+    epoch: str = ""
+    #: Its holder spends no more of it, and closes it when nothing is reserved from it any more.
+    is_closing: bool = False
+    #: The promiser's signature under the grant, where another server holds it.
+    proof: str | None = None
 
 
 # --- at the server that promises --------------------------------------------------------------
@@ -93,6 +99,7 @@ def grant(
     incarnation: str,
     needed: Amounts,
     holders: int,
+    epoch: str = "",
 ) -> Allotment | Refused:
     """Cut a part of what is free for one of `holders` holders; `needed` is the least it wants."""
     budget = budget_of(tx.connection, promotion_id)
@@ -103,8 +110,10 @@ def grant(
         return size
     _move(tx, promotion_id, "free", "open", size)
     _transfer(tx, promotion_id, Account.FREE, _open(holder), size, "grant", allotment_id)
-    allotment = Allotment(allotment_id, promotion_id, holder, incarnation, size, size, "open")
-    _insert(tx, allotment)
+    allotment = Allotment(
+        allotment_id, promotion_id, holder, incarnation, size, size, "open", epoch
+    )
+    insert(tx, allotment)
     return allotment
 
 
@@ -134,12 +143,18 @@ def extend(tx: Tx, allotment: Allotment, added: Amounts) -> None:
 
 
 def settle(tx: Tx, allotment_id: str, amounts: Amounts, reference: str) -> bool:
-    """A holder spent from its part: open to spent. False when it claims more than it has left."""
+    """A holder spent from its part: open to spent. False when it claims more than it has left.
+
+    A part that was written off still honours what its silent holder spent of it.
+    """
     row = _take(tx, allotment_id, amounts)
+    debit = Account.OPEN
+    if row is None:
+        row = _take(tx, allotment_id, amounts, _TAKE_WRITTEN_OFF)
+        debit = Account.WRITTEN_OFF
     if row is None:
         return False
-    _move(tx, row.promotion_id, "open", "spent", amounts)
-    _transfer(tx, row.promotion_id, _open(row.holder), Account.SPENT, amounts, "settle", reference)
+    move(tx, row, debit, Account.SPENT, amounts, "settle", reference)
     return True
 
 
@@ -154,49 +169,95 @@ def settle_own(tx: Tx, promotion_id: str, holder: str, amounts: Amounts, referen
     )
 
 
-def unsettle(tx: Tx, allotment_id: str, amounts: Amounts, reference: str) -> None:
-    """A reported redemption was reversed: spent goes back to the part, or to free if it closed."""
+def unsettle(tx: Tx, allotment_id: str, amounts: Amounts, reference: str, epoch: str = "") -> None:
+    """A reported redemption was reversed: spent goes back to where its part is.
+
+    To an open part, whose holder may spend it again. To one that was written off: its holder may
+    do so too, unaware, so that nobody else may have it. Else to what is free in this `epoch`.
+    """
     row = get(tx.connection, allotment_id)
     invariant(row is not None, "a reversed redemption was settled from a known allotment")
     if row is None:
         return
-    if give_back(tx, allotment_id, amounts):
-        _move(tx, row.promotion_id, "spent", "open", amounts)
-        credit = _open(row.holder)
-    else:
-        _move(tx, row.promotion_id, "spent", "free", amounts)
-        credit = Account.FREE
-    _transfer(tx, row.promotion_id, Account.SPENT, credit, amounts, "reverse", reference)
+    credit = Account.OPEN
+    if not give_back(tx, allotment_id, amounts):
+        if _restore(tx, _GIVE_BACK_WRITTEN_OFF, allotment_id, amounts):
+            credit = Account.WRITTEN_OFF
+        else:
+            credit = _freed_as(row, epoch)
+    move(tx, row, Account.SPENT, credit, amounts, "reverse", reference)
 
 
-def reclaim(tx: Tx, allotment_id: str) -> Amounts:
-    """A holder has durably closed its part: what is left of it is free again, once."""
-    return _end(tx, allotment_id, "closed", "free", Account.FREE, "close")
+def reclaim(tx: Tx, allotment_id: str, spent: Amounts | None = None, *, epoch: str = "") -> Amounts:
+    """A holder has durably closed its part: what it has not spent of it is free again, once.
 
-
-def write_off(tx: Tx, allotment_id: str) -> Amounts:
-    """A holder is silent: what is left of its part will not be spent by anybody else."""
-    return _end(tx, allotment_id, "written_off", "written_off", Account.WRITTEN_OFF, "write_off")
-
-
-def _end(tx: Tx, allotment_id: str, state: str, account: str, credit: str, reason: str) -> Amounts:
+    `spent` is what it says that it spent. What we have not settled of that (a report that we could
+    not read, or dispute) is written off, so that it is never given out twice. So is all of a part
+    that was granted in another `epoch`. Gives what has become free.
+    """
     row = get(tx.connection, allotment_id)
     if row is None or row.state != "open":
         return Amounts(0, 0)
+    settled = Amounts(row.granted.uses - row.left.uses, row.granted.minor - row.left.minor)
+    claimed = settled if spent is None else spent
+    invariant(settled.fits(claimed), "a holder has spent what we have settled")
+    invariant(claimed.fits(row.granted), "a holder has spent no more than it was granted")
+    owed = Amounts(claimed.uses - settled.uses, claimed.minor - settled.minor)
+    rest = Amounts(row.left.uses - owed.uses, row.left.minor - owed.minor)
+    _end(tx, row, "closed", Amounts(0, 0))
+    if any(owed):
+        move(tx, row, Account.OPEN, Account.WRITTEN_OFF, owed, "unaccounted", allotment_id)
+    credit = _freed_as(row, epoch)
+    move(tx, row, Account.OPEN, credit, rest, "close", allotment_id)
+    return rest if credit == Account.FREE else Amounts(0, 0)
+
+
+def write_off(tx: Tx, allotment_id: str) -> Amounts:
+    """A holder is silent: what is left of its part is nobody else's, for ever; gives how much.
+
+    The row keeps it, since what the holder has spent of it may still be reported.
+    """
+    row = get(tx.connection, allotment_id)
+    if row is None or row.state != "open":
+        return Amounts(0, 0)
+    _end(tx, row, "written_off", row.left)
+    move(tx, row, Account.OPEN, Account.WRITTEN_OFF, row.left, "write_off", allotment_id)
+    return row.left
+
+
+def _end(tx: Tx, row: Allotment, state: str, left: Amounts) -> None:
     ended = tx.write(
         sa.update(allotments)
         .where(
-            allotments.c.allotment_id == allotment_id,
+            allotments.c.allotment_id == row.allotment_id,
             allotments.c.state == "open",
             allotments.c.left_uses == row.left.uses,
             allotments.c.left_minor == row.left.minor,
         )
-        .values(state=state, left_uses=0, left_minor=0)
+        .values(state=state, left_uses=left.uses, left_minor=left.minor)
     )
     invariant(ended.rowcount == 1, "an allotment has what it showed in the same transaction")
-    _move(tx, row.promotion_id, "open", account, row.left)
-    _transfer(tx, row.promotion_id, _open(row.holder), credit, row.left, reason, allotment_id)
-    return row.left
+
+
+def _freed_as(row: Allotment, epoch: str) -> Account:
+    """Where units go that nobody holds any more: those of an old epoch may be granted again."""
+    return Account.FREE if row.epoch in ("", epoch) else Account.WRITTEN_OFF
+
+
+def move(
+    tx: Tx,
+    part: Allotment,
+    debit: Account,
+    credit: Account,
+    amounts: Amounts,
+    reason: str,
+    reference: str,
+) -> None:
+    """Move units of a part between two accounts of its budget, by double entry."""
+    _move(tx, part.promotion_id, str(debit), str(credit), amounts)
+    opened = _open(part.holder)
+    from_, to = (opened if one == Account.OPEN else str(one) for one in (debit, credit))
+    _transfer(tx, part.promotion_id, from_, to, amounts, reason, reference)
 
 
 # --- at the server that spends ----------------------------------------------------------------
@@ -206,7 +267,7 @@ def accept(tx: Tx, allotment: Allotment) -> bool:
     """Take a granted part into possession; False when it was here before (no effect)."""
     if get(tx.connection, allotment.allotment_id) is not None:
         return False
-    _insert(tx, allotment)
+    insert(tx, allotment)
     return True
 
 
@@ -284,11 +345,16 @@ def _sum(known: Amounts | None, added: Amounts) -> Amounts:
 
 def give_back(tx: Tx, allotment_id: str, amounts: Amounts) -> bool:
     """Return units to an open part; False when it is not open any more."""
-    _invariant_not_negative(amounts)
-    changed = _GIVE_BACK.run(
-        tx.changing(), allotment=allotment_id, uses=amounts.uses, minor=amounts.minor
+    return _restore(tx, _GIVE_BACK, allotment_id, amounts)
+
+
+def begin_closing(tx: Tx, allotment_id: str) -> None:
+    """Spend no more of an open part; what is reserved from it may still be used or given back."""
+    tx.write(
+        sa.update(allotments)
+        .where(allotments.c.allotment_id == allotment_id, allotments.c.state == "open")
+        .values(is_closing=True)
     )
-    return changed == 1
 
 
 def close(tx: Tx, allotment_id: str) -> Amounts:
@@ -302,7 +368,7 @@ def close(tx: Tx, allotment_id: str) -> Amounts:
     tx.write(
         sa.update(allotments)
         .where(allotments.c.allotment_id == allotment_id)
-        .values(state="closed")
+        .values(state="closed", is_closing=False)
     )
     return row.left
 
@@ -339,6 +405,9 @@ _ALLOTMENT = [
         "left_uses",
         "left_minor",
         "state",
+        "epoch",
+        "is_closing",
+        "proof",
     )
 ]
 _USES: sa.BindParameter[int] = sa.bindparam("uses", type_=sa.BigInteger)
@@ -353,32 +422,45 @@ _AVAILABLE = Prepared(
         allotments.c.promotion_id == sa.bindparam("promotion_id"),
         allotments.c.holder == sa.bindparam("holder"),
         allotments.c.state == "open",
+        sa.not_(allotments.c.is_closing),
     )
     .order_by(allotments.c.created_at_ms, allotments.c.allotment_id)
 )
-_TAKE = Prepared(
-    sa.update(allotments)
-    .where(
-        allotments.c.allotment_id == sa.bindparam("allotment"),
-        allotments.c.state == "open",
-        allotments.c.left_uses >= _USES,
-        allotments.c.left_minor >= _MINOR,
+
+
+def _taking(state: str) -> Prepared:
+    return Prepared(
+        sa.update(allotments)
+        .where(
+            allotments.c.allotment_id == sa.bindparam("allotment"),
+            allotments.c.state == state,
+            allotments.c.left_uses >= _USES,
+            allotments.c.left_minor >= _MINOR,
+        )
+        .values(
+            left_uses=allotments.c.left_uses - _USES,
+            left_minor=allotments.c.left_minor - _MINOR,
+        )
+        .returning(*_ALLOTMENT)
     )
-    .values(
-        left_uses=allotments.c.left_uses - _USES,
-        left_minor=allotments.c.left_minor - _MINOR,
+
+
+def _giving_back(state: str) -> Prepared:
+    return Prepared(
+        sa.update(allotments)
+        .where(allotments.c.allotment_id == sa.bindparam("allotment"), allotments.c.state == state)
+        .values(
+            left_uses=allotments.c.left_uses + _USES,
+            left_minor=allotments.c.left_minor + _MINOR,
+        )
     )
-    .returning(*_ALLOTMENT)
+
+
+_TAKE, _TAKE_WRITTEN_OFF = _taking("open"), _taking("written_off")
+_GIVE_BACK, _GIVE_BACK_WRITTEN_OFF = _giving_back("open"), _giving_back("written_off")
+_INSERT = Prepared(
+    insert_into(allotments, *(one.name for one in _ALLOTMENT), "created_at_ms"),
 )
-_GIVE_BACK = Prepared(
-    sa.update(allotments)
-    .where(allotments.c.allotment_id == sa.bindparam("allotment"), allotments.c.state == "open")
-    .values(
-        left_uses=allotments.c.left_uses + _USES,
-        left_minor=allotments.c.left_minor + _MINOR,
-    )
-)
-_INSERT = Prepared(insert_into(allotments))
 _INSERT_TRANSFER = Prepared(
     insert_into(
         transfers,
@@ -420,10 +502,14 @@ def _allotment(row: Row) -> Allotment:
         granted=Amounts(row[4], row[5]),
         left=Amounts(row[6], row[7]),
         state=row[8],
+        epoch=row[9],
+        is_closing=row[10],
+        proof=row[11],
     )
 
 
-def _insert(tx: Tx, allotment: Allotment) -> None:
+def insert(tx: Tx, allotment: Allotment) -> None:
+    """Keep a new allotment, without any move of units."""
     _INSERT.run(
         tx.changing(),
         allotment_id=allotment.allotment_id,
@@ -435,15 +521,30 @@ def _insert(tx: Tx, allotment: Allotment) -> None:
         left_uses=allotment.left.uses,
         left_minor=allotment.left.minor,
         state=allotment.state,
+        epoch=allotment.epoch,
+        is_closing=allotment.is_closing,
+        proof=allotment.proof,
         created_at_ms=tx.now_ms,
     )
 
 
-def _take(tx: Tx, allotment_id: str, amounts: Amounts) -> Allotment | None:
-    """What is left of an open part after `amounts` were taken; None: it has less than that."""
+def _take(
+    tx: Tx, allotment_id: str, amounts: Amounts, taking: Prepared = _TAKE
+) -> Allotment | None:
+    """What is left of a part after `amounts` were taken; None: it has less than that."""
     _invariant_not_negative(amounts)
-    row = _TAKE.first(tx.changing(), allotment=allotment_id, uses=amounts.uses, minor=amounts.minor)
+    row = taking.first(
+        tx.changing(), allotment=allotment_id, uses=amounts.uses, minor=amounts.minor
+    )
     return None if row is None else _allotment(row)
+
+
+def _restore(tx: Tx, giving_back: Prepared, allotment_id: str, amounts: Amounts) -> bool:
+    _invariant_not_negative(amounts)
+    changed = giving_back.run(
+        tx.changing(), allotment=allotment_id, uses=amounts.uses, minor=amounts.minor
+    )
+    return changed == 1
 
 
 def _invariant_not_negative(amounts: Amounts) -> None:

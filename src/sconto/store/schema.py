@@ -243,10 +243,10 @@ coupon_information = sa.Table(
     sa.Column("uses", sa.Integer, nullable=False),
     sa.Column("uses_left", sa.Integer, nullable=False),  # reserved and redeemed uses are gone
     sa.Column("is_revoked", sa.Boolean, nullable=False),
-    sa.Column("is_control", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("clipped_at_ms", _Instant, nullable=False),
     sa.Column("expires_at_ms", _Instant, nullable=False),
     sa.Column("received_at_ms", _Instant, nullable=False),
+    sa.Column("is_control", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index("ix_coupon_information_subject", "hub", "subject"),
     sa.CheckConstraint("uses_left >= 0 AND uses_left <= uses", name="uses_left"),
 )
@@ -294,14 +294,16 @@ allotments = sa.Table(
     sa.Column("left_minor", _Minor, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("created_at_ms", _Instant, nullable=False),
-    sa.Column("epoch", sa.String(26), nullable=False, server_default=""),  # of whoever granted it
+    # The incarnation of whoever granted it; empty: granted before there were any.
+    sa.Column("epoch", sa.String(26), nullable=False, server_default=sa.text("''")),
+    # holder: it spends no more of it, and closes it when nothing is reserved from it any more
+    sa.Column("is_closing", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("asked_at_ms", _Instant),  # hub: when the holder was last asked to close it
     sa.Column("proof", sa.Text),  # holder: the hub's signature under the grant
     sa.Index("ix_allotments_promotion", "promotion_id", "holder", "state"),
     sa.CheckConstraint("left_uses >= 0 AND left_uses <= granted_uses", name="left_uses"),
     sa.CheckConstraint("left_minor >= 0 AND left_minor <= granted_minor", name="left_minor"),
-    # closing: at its holder, who spends no more of it and waits for what is reserved from it
-    _one_of("state", "open", "closing", "closed", "written_off"),
+    _one_of("state", "open", "closed", "written_off"),
 )
 
 allotment_requests = sa.Table(
@@ -487,7 +489,7 @@ outbox_streams = sa.Table(
     sa.Column("last_sequence", sa.BigInteger, nullable=False),
     sa.Column("acked_sequence", sa.BigInteger, nullable=False),
     # A stream that starts anew, after a restore, has a name of its own; the first has none.
-    sa.Column("stream", sa.String(26), nullable=False, server_default=""),
+    sa.Column("stream", sa.String(26), nullable=False, server_default=sa.text("''")),
 )
 
 outbox = sa.Table(
@@ -503,7 +505,7 @@ inbox_streams = sa.Table(
     metadata,
     sa.Column("source", sa.String(300), primary_key=True),
     sa.Column("last_sequence", sa.BigInteger, nullable=False),
-    sa.Column("stream", sa.String(26), nullable=False, server_default=""),
+    sa.Column("stream", sa.String(26), nullable=False, server_default=sa.text("''")),
 )
 
 ended_streams = sa.Table(

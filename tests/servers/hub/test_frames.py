@@ -250,6 +250,7 @@ async def test_a_file_is_served_on_the_frames_origin_only(world):
     assert served.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert served.headers["x-content-type-options"] == "nosniff"
     assert "camera=()" in served.headers["permissions-policy"]
+    assert served.headers["connection-allowlist"] == "(response-origin)"
     policy = served.headers["content-security-policy"]
     assert policy.startswith("sandbox allow-scripts; default-src 'none'")
     assert policy.endswith(f"frame-ancestors {HUB}, img-src 'none'")

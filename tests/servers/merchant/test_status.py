@@ -57,7 +57,7 @@ class Desk:
         shop.server.base.wall_clock = lambda: time.time_ns() // 1_000_000 + self.added_s * 1000
 
     async def is_revoked(self, place: int, shard: str = "0", uri: str | None = None) -> bool:
-        """What is said now; a fetch that this starts is waited for, so that the next call has it."""
+        """What is said now; a fetch that this starts is waited for: the next call has it."""
         reference = StatusReference(idx=place, uri=uri or f"{self.hub.url}/status/{shard}")
         token = self.hub.issue(
             self.shop, self.terms, self.holder, status=Status(status_list=reference)

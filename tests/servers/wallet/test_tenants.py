@@ -61,7 +61,7 @@ def add_key(served: Any, tenant_id: str, kind: str, *scopes: str, label: str = "
 
 @pytest.fixture
 async def owned(world: Any, make_cart: Any) -> dict[str, Owned]:
-    """An owner at each server: a brand's draft, a shop's order, an account's token; with canaries."""
+    """An owner at each server: a brand of a draft, a shop of an order, an account of a token."""
     terms = await world.promise()
     frame_id = await world.publish(terms)
     ada = await world.account("ada")
@@ -177,7 +177,7 @@ async def call(served: Any, method: str, path: str, body: bytes | None, key: str
 async def test_nobody_without_a_right_key_gets_anywhere(
     world: Any, owned: dict[str, Owned]
 ) -> None:
-    """No key, garbage, an unknown key, a right id with a wrong secret: 401, or the way to sign in."""
+    """No key, garbage, an unknown one, a right id with a wrong secret: 401, or the sign-in page."""
     tried = 0
     for name, served in servers(world).items():
         before = served.rows()

@@ -7,7 +7,11 @@ import pytest
 from sconto.cart import Evaluation, HeldToken, Holder, Lane, Promotion, PromotionIndex, evaluate
 from sconto.cart import best as best_module
 from sconto.cart.allocate import allocate
+from sconto.cart.basket import Basket, State
+from sconto.cart.best import BestSet
 from sconto.cart.index import Promotions
+from sconto.cart.promotion import Compiled
+from sconto.cart.turns import Application, Progress
 from sconto.cart.worked import cart_of, promotion_of, try_out
 
 NEVER = [{"type": "subtotal", "min_minor": 10**9}]
@@ -97,7 +101,7 @@ class TestInOrder:
         }
 
     def test_two_on_each_item_where_the_lane_says_so(self) -> None:
-        """Units that a buy-get reduces count as touched; units that it only uses do not."""
+        """Units that a buy-get reduces count as touched, units that it only uses do not."""
         lane = Lane(name="order", max_per_item=2)
         get = promotion_of(
             "1",
@@ -106,20 +110,30 @@ class TestInOrder:
                 "buy_quantity": 1,
                 "buy": {"include": [{"skus": ["a"]}]},
                 "get": {"include": [{"skus": ["b"]}]},
+                "get_quantity": 2,
             },
             combination={"lane": "order"},
         )
         line = {"spread": "each_line"}
         promotions = [get, off("2", 10, **line), off("3", 20, **line), off("4", 40, **line)]
         found = evaluate(
-            cart_of("a 1000, 2 b 1000, c 1000"), PromotionIndex(promotions, lanes=[lane]), at_ms=0
+            cart_of("a 1000, aa 1000, 2 b 1000, c 1000"),
+            PromotionIndex(promotions, lanes=[lane]),
+            at_ms=0,
         )
         assert {x.line_id: x.discount_minor for x in found.lines} == {
             "a": 10 + 20,
-            "b": 1000 + 10,
+            "aa": 10 + 20,
+            "b": 2000,
             "c": 10 + 20,
         }
         assert told(found)["4"] == "too_many by 3"
+
+    def test_as_many_in_the_cart_as_the_lane_says(self) -> None:
+        promotions = [off(name, 10) for name in "pqrs"]
+        for cap, last in ((1, "p"), (2, "q"), (3, "r")):
+            found = within(Lane(name="order", max_per_cart=cap), promotions, "a 1000")
+            assert list(found.values()) == ["10"] * cap + [f"too_many by {last}"] * (4 - cap)
 
     def test_a_promotion_caps_itself_on_each_item(self) -> None:
         for cap, given in ((1, 100), (2, 200), (3, 300), (None, 300)):
@@ -165,6 +179,35 @@ class TestBest:
         nothing_left = [off("p", 100), promotion_of("q", benefit={"type": "percent_off",
                         "basis_points": 10_000})]  # fmt: skip
         assert within(self.lane, nothing_left, "a 100") == {"p": "100", "q": "beaten by p"}
+
+    def test_what_would_not_have_applied_anyhow_says_so_beside_winners(self) -> None:
+        items = {"include": [{"skus": ["z"]}]}
+        promotions = [off("p", 5), off("q", 5, items=items, combination={"lane": "order"})]
+        assert within(self.lane, promotions, "a 100") == {"p": "5", "q": "no_items_selected"}
+
+    def test_a_threshold_that_the_winners_took_away_is_told_beside_the_winner(self) -> None:
+        from_90 = [{"type": "subtotal", "min_minor": 90}]
+        promotions = [off("p", 20), off("q", 15, conditions=from_90)]
+        index = PromotionIndex(promotions, lanes=[self.lane])
+        found = evaluate(cart_of("a 100"), index, at_ms=0)
+        assert told(found) == {"p": "20", "q": "beaten by p"}
+        assert [u.missing for u in found.refused[0].unmet] == [10]
+
+    def test_one_cent_is_worth_taking(self) -> None:
+        compete = {"mode": "compete"}
+        pair = [off(name, 1, combination=compete) for name in "pq"]
+        assert within(self.lane, pair, "a 100") == {"p": "1", "q": "beaten by p"}
+
+    def test_branches_that_cannot_win_are_not_walked(self) -> None:
+        """Twelve of which one wins by far: 8,192 nodes without a bound."""
+        compete = {"mode": "compete"}
+        promotions = [off(f"p{i:02}", 100 - i, combination=compete) for i in range(12)]
+        basket = Basket(cart_of("a 1000"), Holder(), 0)
+        applications = [Application(Compiled(p.terms, p.digest)) for p in promotions]
+        start = Progress(State.start(basket), [])
+        search = BestSet(applications, basket, self.lane, start)
+        assert sum(t.draft.amount_minor for t in search.run().taken) == 100
+        assert search.nodes < 5000
 
     def test_without_search_the_largest_that_fit_are_taken(
         self, monkeypatch: pytest.MonkeyPatch
@@ -254,8 +297,12 @@ class TestBestOfItem:
             ],
             combination={"lane": "order"},
         )
-        for other, given in ((79, "80"), (81, "beaten by 2")):
+        for other, given in ((79, "80"), (80, "80"), (81, "beaten by 2")):
             assert within(self.lane, [both, off("2", other)], "3 a 100")["1"] == given
+        pick = {"type": "fixed_price", "unit_price_minor": 40, "pick": {"quantity": 1}}
+        one = promotion_of("1", benefit=pick, combination={"lane": "order"})
+        for other, given in ((60, "60"), (61, "beaten by 2")):
+            assert within(self.lane, [one, off("2", other)], "3 a 100")["1"] == given
 
     def test_a_promotion_keeps_what_it_won_and_loses_the_rest(self) -> None:
         pick = promotion_of(

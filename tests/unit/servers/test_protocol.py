@@ -125,7 +125,7 @@ async def test_ordinary_requests_pass_also_on_an_old_connection(served: Any) -> 
 
 
 async def test_a_body_that_drips_is_cut_off(served: Any) -> None:
-    app, port = served
+    _, port = served
     async with connect(port) as wire:
         dripping = asyncio.create_task(wire.drip(POST[:-1] + b"\n0123456", 0.03))
         answer = await wire.rest()
@@ -165,7 +165,7 @@ async def test_a_silent_connection_is_closed(served: Any) -> None:
 
 
 async def test_large_headers_are_refused_also_when_they_come_at_once(served: Any) -> None:
-    app, port = served
+    _, port = served
     for size, status in ((60_000, 200), (70_000, 431), (150_000, 431)):
         async with connect(port) as wire:
             await wire.send(b"GET / HTTP/1.1\r\nhost: x\r\nx-b: " + b"a" * size + b"\r\n\r\n")
