@@ -14,6 +14,7 @@ import pytest
 from sconto.base.canonical import b64url
 from sconto.base.ids import handle_from
 from sconto.base.keys import SigningKey, sign_compact
+from sconto.frames import BUNDLE_BYTES_MAX
 from sconto.servers.app import COMMON
 from sconto.servers.limits import Guesses
 from sconto.servers.merchant import Merchant
@@ -287,6 +288,15 @@ def test_what_is_no_secret_stays() -> None:
         "Käse für 3 €",
     ):
         assert plain(text, 800) == text
+
+
+async def test_a_bundle_is_bounded_as_the_hub_bounds_it(shop: Any) -> None:
+    """A merchant takes no frame that its hub would not read."""
+    largest = await shop.call("POST", "/v1/frames", content=b"x" * BUNDLE_BYTES_MAX)
+    assert largest.problem[0] == 400
+    larger = await shop.call("POST", "/v1/frames", content=b"x" * (BUNDLE_BYTES_MAX + 1))
+    assert larger.problem == (413, "too_large", "body")
+    assert larger["limit_bytes"] == BUNDLE_BYTES_MAX
 
 
 # --- browsers -------------------------------------------------------------------------------------

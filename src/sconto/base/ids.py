@@ -71,5 +71,12 @@ def normalise_handle(text: str) -> str:
     return "-".join(symbols[i : i + 4] for i in range(0, 16, 4))
 
 
+#: Two symbols at a time: a million codes are made at once.
+_PAIRS = [left + right for left in _CROCKFORD for right in _CROCKFORD]
+
+
 def _base32(value: int, length: int) -> str:
-    return "".join(_CROCKFORD[(value >> shift) & 31] for shift in range(5 * (length - 1), -1, -5))
+    bits = 5 * length
+    head = _CROCKFORD[value >> bits - 5 & 31] if length % 2 else ""
+    start = bits - 10 - 5 * (length % 2)
+    return head + "".join([_PAIRS[value >> shift & 1023] for shift in range(start, -1, -10)])

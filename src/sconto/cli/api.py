@@ -1,13 +1,12 @@
 """One call to a server's API, from the command line."""
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
 
-import httpx
-import msgspec
-
-from sconto.base.errors import InvalidInputError, LocalError, WireError
+from sconto.base.errors import InvalidInputError, WireError
+from sconto.client import Client
 from sconto.servers.config import check_url, load_home
 
 KEY_VARIABLE = "SCONTO_API_KEY"
@@ -33,12 +32,7 @@ class Api:
                 field=KEY_VARIABLE,
                 remedy=f"set {KEY_VARIABLE}; as an argument others could see it",
             )
-        self._http = httpx.Client(
-            base_url=self.url,
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=60,
-            trust_env=False,
-        )
+        self._key = key
 
     def call(
         self,
@@ -49,36 +43,14 @@ class Api:
         body: bytes | None = None,
         query: dict[str, str | None] | None = None,
     ) -> Any:
-        """The decoded answer; raises LocalError in the server's own words for a problem."""
-        content = body
-        if document is not None:
-            content = msgspec.json.encode(document)
-        params = {k: v for k, v in (query or {}).items() if v is not None}
+        """The decoded answer; raises ProblemError in the server's own words, or WireError."""
+
+        async def one() -> Any:
+            async with Client(self.url, self._key) as client:
+                return await client.call(method, path, document, body=body, query=query)
+
         try:
-            answer = self._http.request(
-                method,
-                path,
-                content=content,
-                params=params,
-                headers={"Content-Type": "application/json"} if content else {},
-            )
-        except httpx.HTTPError as error:
-            raise WireError(
-                f"{self.url} cannot be reached: {error}", field="--url", remedy="is it served?"
-            ) from None
-        if answer.status_code >= 400:
-            raise _problem(answer)
-        return msgspec.json.decode(answer.content) if answer.content else None
-
-
-def _problem(answer: httpx.Response) -> LocalError:
-    try:
-        problem = msgspec.json.decode(answer.content)
-        return LocalError(
-            str(problem["detail"]),
-            code=str(problem["code"]),
-            field=problem.get("field"),
-            remedy=problem.get("remedy"),
-        )
-    except (msgspec.DecodeError, KeyError, TypeError):
-        return LocalError(f"the server answered {answer.status_code}", code="error")
+            return asyncio.run(one())
+        except WireError as error:
+            error.field, error.remedy = "--url", "is it served?"
+            raise

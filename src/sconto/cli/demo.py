@@ -64,9 +64,7 @@ def demo(
         raise InvalidInputError(f"{folder} exists", field="--folder", remedy="name a new folder")
     home = folder or Path(tempfile.mkdtemp(prefix="sconto-demo-"))
     try:
-        uvloop.run(
-            _demo(home, once=once, full=full, days=days, kill_hub=kill_hub, summary=summary)
-        )
+        uvloop.run(_demo(home, once=once, full=full, days=days, kill_hub=kill_hub, summary=summary))
     finally:
         if folder is None:
             shutil.rmtree(home, ignore_errors=True)

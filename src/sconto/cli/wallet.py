@@ -65,7 +65,9 @@ def clip(
 
 def tokens(
     account: AccountOption = None,
-    status: Annotated[str | None, typer.Option(help="usable, not_yet, expired, redeemed, revoked or deleted")] = None,
+    status: Annotated[
+        str | None, typer.Option(help="usable, not_yet, expired, redeemed, revoked or deleted")
+    ] = None,
     url: UrlOption = None,
     home: OptionalHome = None,
     as_json: JsonOption = False,

@@ -42,6 +42,8 @@ class Event:
     #: Place in the stream from the source to this receiver; the first is 1.
     sequence: int
     data: dict[str, Any]
+    #: Name of the stream; empty for the first one between two servers.
+    stream: str = ""
 
 
 class _Envelope(Struct, frozen=True, kw_only=True):
@@ -55,6 +57,7 @@ class _Envelope(Struct, frozen=True, kw_only=True):
     time: Annotated[datetime, Meta(tz=True)]
     sequence: Annotated[str, Meta(pattern=r"^[0-9]{20}$(?!\n)")]
     data: dict[str, Any]
+    stream: Annotated[str, Meta(pattern=r"^[0-9A-Z]{26}$(?!\n)")] | Literal[""] = ""
     datacontenttype: Literal["application/json"] = "application/json"
 
 
@@ -72,6 +75,8 @@ def decode_batch(body: bytes) -> tuple[Event, ...]:
     for i, event in enumerate(events):
         if event.source != events[0].source:
             raise _invalid("a batch has one source", f"[{i}].source", "malformed")
+        if event.stream != events[0].stream:
+            raise _invalid("a batch is of one stream", f"[{i}].stream", "malformed")
         if event.sequence != events[0].sequence + i:
             raise _invalid(
                 f"the event after {events[i - 1].sequence} has the number {event.sequence}",
@@ -92,6 +97,7 @@ def _encode(event: Event) -> dict[str, Any]:
         "sequence": f"{event.sequence:0{_DIGITS}}",
         "datacontenttype": "application/json",
         "data": event.data,
+        **({"stream": event.stream} if event.stream else {}),
     }
 
 
@@ -108,6 +114,7 @@ def _decode(value: Any, field: str) -> Event:
         time_ms=to_ms(envelope.time),
         sequence=sequence,
         data=envelope.data,
+        stream=envelope.stream,
     )
 
 

@@ -74,7 +74,10 @@ class Base:
         self.http = make_http()
         self.client = PeerClient(self.home, self.http, lambda: self.wall_clock())
         self.directory = Directory(self.store, self.http, lambda: self.wall_clock())
-        self.deliverer = events.Deliverer(self.store, self.client)
+        # A merchant that was put back to an old copy must know before it spends.
+        self.deliverer = events.Deliverer(
+            self.store, self.client, asks_first=self.home.kind == "merchant"
+        )
         await self.directory.start()
         await self.deliverer.start()
 

@@ -7,10 +7,11 @@ An endpoint is a function of a server and a `Call`; everything around it happens
 Endpoints are bare ASGI handlers: a till's request passes through as little code as possible.
 """
 
+import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -54,6 +55,18 @@ class Answer(NamedTuple):
     status: int = 200
     media_type: str = JSON
     headers: tuple[tuple[str, str], ...] = ()
+
+
+class Stream(NamedTuple):
+    """A body that is made while it is sent, because it would be too large to hold.
+
+    An error on the way cuts the connection: the status is gone already.
+    """
+
+    chunks: AsyncGenerator[bytes]
+    media_type: str
+    headers: tuple[tuple[str, str], ...] = ()
+    status: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +201,18 @@ class Call:
             raise InvalidInputError(f"limit must be 1 to {most}", field="limit")
         return int(text)
 
+    def require_media_type(self, expected: str) -> None:
+        """A body that says what it is must be what is wanted; one that does not say is tried."""
+        stated = self.header(b"content-type")
+        if stated is None or stated.partition(";")[0].strip().lower() == expected:
+            return
+        raise InvalidInputError(
+            f"the body must be {expected}",
+            code="unsupported_media_type",
+            field="Content-Type",
+            remedy=f"send it with Content-Type: {expected}",
+        )
+
     def body_hash(self) -> bytes:
         return hashlib.sha256(self.body).digest()
 
@@ -265,7 +290,7 @@ def handler(server: Any, endpoints: Mapping[str, Endpoint]) -> ASGIApp:
 
 async def _answer(
     server: Any, endpoint: Endpoint, scope: Scope, receive: Receive
-) -> tuple[Answer, Call | None]:
+) -> tuple[Answer | Stream, Call | None]:
     call: Call | None = None
     try:
         body = await read_body(scope, receive, endpoint.max_bytes)
@@ -284,12 +309,13 @@ async def _answer(
         if endpoint.read is not None:
             call.document = endpoint.read(body)
         elif endpoint.accepts is not None:
-            _check_media_type(call, endpoint.accepts_type)
+            call.require_media_type(endpoint.accepts_type)
             call.document = decode(
                 body, endpoint.accepts, max_bytes=endpoint.max_bytes, what="body"
             )
         call.is_read = True
-        return encode_answer(endpoint, await endpoint.run(server, call)), call
+        value = await endpoint.run(server, call)
+        return value if isinstance(value, Stream) else encode_answer(endpoint, value), call
     except ScontoError as error:
         answer = await problem_answer(server, endpoint, call, error)
         return answer, call
@@ -359,19 +385,6 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
-def _check_media_type(call: Call, expected: str) -> None:
-    """A body that says what it is must be what is wanted; one that does not say is tried."""
-    stated = call.header(b"content-type")
-    if stated is None or stated.partition(";")[0].strip().lower() == expected:
-        return
-    raise InvalidInputError(
-        f"the body must be {expected}",
-        code="unsupported_media_type",
-        field="Content-Type",
-        remedy=f"send it with Content-Type: {expected}",
-    )
-
-
 def _too_large(max_bytes: int) -> InvalidInputError:
     return InvalidInputError(
         f"the body is larger than {max_bytes} bytes",
@@ -419,13 +432,12 @@ _SAFE_HEADERS = (
 )
 
 
-async def _send(send: Send, answer: Answer, *, is_head: bool) -> None:
-    headers = [
-        (b"content-length", str(len(answer.body)).encode()),
-        *_SAFE_HEADERS,
-    ]
-    if answer.body:
+async def _send(send: Send, answer: Answer | Stream, *, is_head: bool) -> None:
+    headers = list(_SAFE_HEADERS)
+    if isinstance(answer, Stream) or answer.body:
         headers.append((b"content-type", answer.media_type.encode()))
+    if isinstance(answer, Answer):
+        headers.append((b"content-length", str(len(answer.body)).encode()))
     has_cache = False
     for name, value in answer.headers:
         has_cache = has_cache or name == "cache-control"
@@ -433,10 +445,10 @@ async def _send(send: Send, answer: Answer, *, is_head: bool) -> None:
     if not has_cache:
         headers.append((b"cache-control", b"no-store"))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send(
-        {
-            "type": "http.response.body",
-            "body": b"" if is_head else answer.body,
-            "more_body": False,
-        }
-    )
+    body = b"" if is_head or isinstance(answer, Stream) else answer.body
+    if isinstance(answer, Stream):
+        async with contextlib.aclosing(answer.chunks) as chunks:
+            if not is_head:
+                async for chunk in chunks:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -15,7 +15,13 @@ from typing import Any
 
 import msgspec
 
-from sconto.base.errors import InvalidInputError, PeerError, ScontoError, UnavailableError
+from sconto.base.errors import (
+    ConflictError,
+    InvalidInputError,
+    PeerError,
+    ScontoError,
+    UnavailableError,
+)
 from sconto.federation.events import (
     BATCH_BYTES_MAX,
     BATCH_EVENTS_MAX,
@@ -31,6 +37,8 @@ from sconto.store.writer import Store, Tx
 log = logging.getLogger("sconto.exchange")
 
 EVENTS_PATH = "/v1/events"
+#: Why a server must not go on: peers have events of it that it does not know.
+RESTORED = "restored_from_backup"
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 3600.0
 #: How an event is applied: (server, tx, source URL, data). It refuses before its first write.
@@ -40,7 +48,8 @@ Apply = Callable[[Any, Tx, str, dict[str, Any]], None]
 class Deliverer:
     """Sends what waits in the outbox, each destination for itself."""
 
-    def __init__(self, store: Store, client: PeerClient) -> None:
+    def __init__(self, store: Store, client: PeerClient, *, asks_first: bool = False) -> None:
+        self._asks_first = asks_first
         self._store = store
         self._client = client
         self._wake: dict[str, asyncio.Event] = {}
@@ -48,17 +57,23 @@ class Deliverer:
         self._loop: asyncio.AbstractEventLoop | None = None
         #: Why the last try to a destination failed; empty after a success.
         self.failures: dict[str, str] = {}
+        #: Peers that know more of this server than it does itself.
+        self.alarms: set[str] = set()
+        #: Peers to ask what they have of us, also when nothing waits for them.
+        self._unasked: set[str] = set()
 
     async def start(self) -> None:
         """Take up every stream that was not finished when the process last ended."""
         self._loop = asyncio.get_running_loop()
         self._store.on_commit = self._committed
         with self._store.read() as connection:
-            waiting = [
-                s for s in exchange.streams(connection) if s.acked_sequence < s.last_sequence
-            ]
-        for stream in waiting:
-            self.wake(stream.destination)
+            streams = exchange.streams(connection)
+            self.alarms = exchange.alarmed(connection)
+        if self._asks_first:
+            self._unasked = {s.destination for s in streams if s.last_sequence}
+        for stream in streams:
+            if stream.acked_sequence < stream.last_sequence or stream.destination in self._unasked:
+                self.wake(stream.destination)
 
     async def stop(self) -> None:
         """Stop sending; what was not acknowledged stays in the outbox."""
@@ -108,8 +123,9 @@ class Deliverer:
     async def _send_batch(self, destination: str) -> bool:
         """Send the oldest events that wait; False when there was nothing to send."""
         with self._store.read() as connection:
+            stream = exchange.stream_to(connection, destination)
             rows = exchange.pending(connection, destination, BATCH_EVENTS_MAX)
-        if not rows:
+        if not rows and destination not in self._unasked:
             return False
         size = 2
         events: list[bytes] = []
@@ -118,27 +134,59 @@ class Deliverer:
             if events and size > BATCH_BYTES_MAX:
                 break
             events.append(event)
-        answer = await self._client.call(
-            "POST",
-            destination,
-            EVENTS_PATH,
-            body=b"[" + b",".join(events) + b"]",
-            media_type=EVENTS_TYPE,
-        )
+        try:
+            answer = await self._client.call(
+                "POST",
+                destination,
+                EVENTS_PATH,
+                body=b"[" + b",".join(events) + b"]",
+                media_type=EVENTS_TYPE,
+            )
+        except PeerError as error:
+            if error.figures.get("peer_code") == "stream_ended":
+                await self._was_restored(destination)
+            raise
         acked = answer.get("acked") if isinstance(answer, dict) else None
         if not isinstance(acked, int):
             raise PeerError(f"{destination} did not say what it has", url=destination)
-        if acked < rows[0][0]:
-            raise PeerError(
-                f"{destination} has only {acked} of our events but acknowledged {rows[0][0] - 1}",
-                code="peer_lost_events",
-                url=destination,
-                remedy="it was restored from a backup: it must register a new incarnation",
-            )
-        if acked > rows[len(events) - 1][0]:
-            raise PeerError(f"{destination} acknowledged what was never sent", url=destination)
-        await self._store.write(lambda tx: exchange.acknowledge(tx.connection, destination, acked))
-        return True
+        self._unasked.discard(destination)
+        if answer.get("stream", "") != stream.stream:
+            if not rows and stream.acked_sequence:
+                await self._was_restored(destination)
+            acked = 0
+        if acked > stream.last_sequence:
+            await self._was_restored(destination)
+        if acked < stream.acked_sequence:
+            await self._catch_up(stream, acked)
+        await self._store.write(
+            lambda tx: exchange.acknowledge(tx.connection, destination, acked, stream.stream)
+        )
+        return bool(rows)
+
+    async def _catch_up(self, stream: exchange.Stream, acked: int) -> None:
+        """The peer was restored from a backup: send it again what it lost, if it is kept."""
+        is_kept = await self._store.write(
+            lambda tx: exchange.fall_back(tx.connection, stream.destination, acked, stream.stream)
+        )
+        raise PeerError(
+            f"{stream.destination} has only {acked} of our events but acknowledged "
+            f"{stream.acked_sequence}; " + ("sending again" if is_kept else "they are not kept"),
+            code="peer_lost_events",
+            url=stream.destination,
+            remedy="it was restored from a backup: it must register a new incarnation",
+        )
+
+    async def _was_restored(self, peer: str) -> None:
+        """The peer has more of us than we ever sent: we are an old copy of ourselves."""
+        await self._store.write(lambda tx: exchange.raise_alarm(tx, peer, RESTORED))
+        self.alarms.add(peer)
+        log.error("this server was restored from a backup", extra={"peer": peer})
+        raise PeerError(
+            f"{peer} has events of ours that we do not know: this is an old copy of this server",
+            code=RESTORED,
+            url=peer,
+            remedy="stop it, and run `sconto merchant restore` or `sconto hub restore`",
+        )
 
 
 @endpoint(
@@ -163,11 +211,14 @@ class Deliverer:
         }
     ],
     read=decode_batch,
-    returns=dict[str, int],
+    returns=dict[str, Any],
     example={"acked": 17},
 )
-async def receive_events(server: Any, call: Call) -> dict[str, int]:
-    """Apply what is new; the answer is the last sequence number that this server has."""
+async def receive_events(server: Any, call: Call) -> dict[str, Any]:
+    """Apply what is new; the answer is the last sequence number that this server has.
+
+    `stream` is the name of the stream that it counts, where that has one.
+    """
     events: tuple[Event, ...] = call.document
     source = call.principal.peer_url
     if events and events[0].source != source:
@@ -176,18 +227,28 @@ async def receive_events(server: Any, call: Call) -> dict[str, int]:
             code="source_mismatch",
             field="[0].source",
         )
+    if events:
+        with server.base.store.read() as connection:
+            is_over = exchange.has_ended(connection, str(source), events[0].stream)
+        if is_over:
+            raise ConflictError(
+                "these events are of a stream that has ended: the sender is an old copy of itself",
+                code="stream_ended",
+                field="[0].stream",
+            )
     # All are queued before the first is committed, so that they share commits.
     await asyncio.gather(*(_apply_once(server, str(source), event) for event in events))
     server.base.deliverer.heard_from(str(source))
     with server.base.store.read() as connection:
-        return {"acked": exchange.received(connection, str(source))}
+        acked, stream = exchange.position(connection, str(source))
+    return {"acked": acked, **({"stream": stream} if stream else {})}
 
 
 async def _apply_once(server: Any, source: str, event: Event) -> None:
     handlers: Mapping[str, Apply] = server.event_handlers
 
     def apply(tx: Tx) -> None:
-        if event.sequence != exchange.received(tx.connection, source) + 1:
+        if not _is_next(tx, source, event):
             return  # known already, or after a gap: the answer says where to go on
         handle = handlers.get(event.type)
         is_new = exchange.receive(tx.connection, source, event.id, event.sequence, tx.now_ms)
@@ -203,7 +264,7 @@ async def _apply_once(server: Any, source: str, event: Event) -> None:
             _park(tx, f"{error.code}: {error}")
 
     def park(tx: Tx) -> None:
-        if event.sequence == exchange.received(tx.connection, source) + 1:
+        if _is_next(tx, source, event):
             _park(tx, "internal_error: see the log")
             exchange.receive(tx.connection, source, event.id, event.sequence, tx.now_ms)
 
@@ -221,3 +282,14 @@ async def _apply_once(server: Any, source: str, event: Event) -> None:
     except Exception:  # also an error after the first write: it would come again and again
         log.exception("an event cannot be applied", extra={"peer": source, "type": event.type})
         await server.base.store.write(park)
+
+
+def _is_next(tx: Tx, source: str, event: Event) -> bool:
+    """Whether an event is the one to be applied now; the first one of a new stream starts it."""
+    last, stream = exchange.position(tx.connection, source)
+    if event.stream == stream:
+        return event.sequence == last + 1
+    if event.sequence != 1 or exchange.has_ended(tx.connection, source, event.stream):
+        return False
+    exchange.take_up(tx.connection, source, event.stream)
+    return True

@@ -3,6 +3,11 @@
 An event is appended in the transaction of what it tells, takes its number under the stream's own
 row, and stays until the peer has acknowledged that number. At the other end it is applied once, in
 one transaction with its effect; a gap is refused, so the sender starts again from what was applied.
+
+A peer that was restored from a backup has less than it acknowledged: the newest `KEPT` events are
+kept after their acknowledgement and are sent again. A server that was restored itself has numbers
+that its peers know already: its streams start anew from 1 under a name of their own, and what waits
+in them keeps its ids, by which a peer knows what it has. Of a stream that has ended nothing is taken.
 """
 
 from collections.abc import Sequence
@@ -15,6 +20,8 @@ from sconto.base.clock import rfc3339
 from sconto.base.errors import invariant
 from sconto.store.prepared import Prepared, insert_into
 from sconto.store.schema import (
+    alarms,
+    ended_streams,
     inbox,
     inbox_streams,
     outbox,
@@ -38,6 +45,12 @@ class Stream(NamedTuple):
     destination: str
     last_sequence: int
     acked_sequence: int
+    #: Its name; empty for the first one between two servers.
+    stream: str = ""
+
+
+#: Events that are kept after they were acknowledged, in each stream.
+KEPT = 100_000
 
 
 def append(
@@ -49,12 +62,12 @@ def append(
         by_destination.setdefault(draft.destination, []).append(draft)
     for destination in sorted(by_destination):
         events = by_destination[destination]
-        last = _advance(connection, destination, len(events))
+        last, stream = _advance(connection, destination, len(events))
         rows = [
             {
                 "destination": destination,
                 "sequence": number,
-                "event": _cloud_event(source, number, now_ms, draft),
+                "event": _cloud_event(source, stream, number, now_ms, draft),
             }
             for number, draft in enumerate(events, last - len(events) + 1)
         ]
@@ -62,11 +75,11 @@ def append(
     return set(by_destination)
 
 
-def _advance(connection: sa.Connection, destination: str, count: int) -> int:
-    """Take `count` numbers of a stream, under its row's lock; gives the last one taken."""
+def _advance(connection: sa.Connection, destination: str, count: int) -> tuple[int, str]:
+    """Take `count` numbers of a stream, under its row's lock; gives the last one and its name."""
     row = _ADVANCE.first(connection, destination=destination, count=count)
     invariant(row is not None, "a stream is there once it was advanced")
-    return 0 if row is None else int(row[0])
+    return (0, "") if row is None else (int(row[0]), str(row[1]))
 
 
 def _advancing(insert: Any) -> sa.Executable:
@@ -77,7 +90,7 @@ def _advancing(insert: Any) -> sa.Executable:
     advanced: sa.Executable = first.on_conflict_do_update(
         index_elements=["destination"],
         set_={"last_sequence": outbox_streams.c.last_sequence + count},
-    ).returning(outbox_streams.c.last_sequence)
+    ).returning(outbox_streams.c.last_sequence, outbox_streams.c.stream)
     return advanced
 
 
@@ -85,17 +98,18 @@ _ADVANCE = Prepared(_advancing)
 _APPEND = Prepared(insert_into(outbox))
 
 
-def _cloud_event(source: str, number: int, now_ms: int, draft: Draft) -> bytes:
+def _cloud_event(source: str, stream: str, number: int, now_ms: int, draft: Draft) -> bytes:
     """CloudEvents 1.0 JSON; its id is unique within the source, as the inbox relies on."""
     return msgspec.json.encode(
         {
             "specversion": "1.0",
-            "id": f"{draft.destination}#{number}",
+            "id": f"{draft.destination}#{stream}{'.' if stream else ''}{number}",
             "source": source,
             "type": draft.type,
             "subject": draft.subject,
             "time": rfc3339(now_ms),
             "sequence": f"{number:020}",
+            **({"stream": stream} if stream else {}),
             "datacontenttype": "application/json",
             "data": draft.data,
         }
@@ -104,8 +118,23 @@ def _cloud_event(source: str, number: int, now_ms: int, draft: Draft) -> bytes:
 
 def streams(connection: sa.Connection) -> list[Stream]:
     """All outgoing streams."""
-    query = sa.select(outbox_streams).order_by(outbox_streams.c.destination)
+    query = sa.select(*(outbox_streams.c[name] for name in Stream._fields)).order_by(
+        outbox_streams.c.destination
+    )
     return [Stream(*row) for row in connection.execute(query)]
+
+
+def stream_to(connection: sa.Connection, destination: str) -> Stream:
+    """The stream to a peer; an empty one before the first event."""
+    row = _STREAM_TO.first(connection, destination=destination)
+    return Stream(destination, 0, 0) if row is None else Stream(*row)
+
+
+_STREAM_TO = Prepared(
+    sa.select(*(outbox_streams.c[name] for name in Stream._fields)).where(
+        outbox_streams.c.destination == sa.bindparam("destination")
+    )
+)
 
 
 def pending(connection: sa.Connection, destination: str, limit: int) -> list[tuple[int, bytes]]:
@@ -118,16 +147,25 @@ def pending(connection: sa.Connection, destination: str, limit: int) -> list[tup
 
 _PENDING = Prepared(
     sa.select(outbox.c.sequence, outbox.c.event)
-    .where(outbox.c.destination == sa.bindparam("destination"))
+    .join(outbox_streams, outbox_streams.c.destination == outbox.c.destination)
+    .where(
+        outbox.c.destination == sa.bindparam("destination"),
+        outbox.c.sequence > outbox_streams.c.acked_sequence,
+    )
     .order_by(outbox.c.sequence)
     .limit(sa.bindparam("limit", type_=sa.Integer))
 )
 
 
-def acknowledge(connection: sa.Connection, destination: str, sequence: int) -> None:
-    """A peer has everything up to `sequence`; no effect when that is old, or was never sent."""
-    if _ACKNOWLEDGE.run(connection, to=destination, number=sequence):
-        _FORGET.run(connection, to=destination, number=sequence)
+def acknowledge(
+    connection: sa.Connection, destination: str, sequence: int, stream: str = ""
+) -> None:
+    """A peer has everything up to `sequence` of a stream.
+
+    No effect when that is old, was never sent, or the stream has ended.
+    """
+    if _ACKNOWLEDGE.run(connection, to=destination, number=sequence, name=stream):
+        _FORGET.run(connection, to=destination, number=sequence - KEPT)
 
 
 _ACKNOWLEDGE = Prepared(
@@ -136,6 +174,7 @@ _ACKNOWLEDGE = Prepared(
         outbox_streams.c.destination == sa.bindparam("to"),
         outbox_streams.c.acked_sequence < sa.bindparam("number"),
         outbox_streams.c.last_sequence >= sa.bindparam("number"),
+        outbox_streams.c.stream == sa.bindparam("name"),
     )
     .values(acked_sequence=sa.bindparam("number"))
 )
@@ -146,15 +185,101 @@ _FORGET = Prepared(
 )
 
 
+def fall_back(connection: sa.Connection, destination: str, sequence: int, stream: str) -> bool:
+    """A peer has lost what came after `sequence`: send it again. False: it is not kept any more."""
+    first = connection.execute(
+        sa.select(outbox.c.sequence).where(
+            outbox.c.destination == destination, outbox.c.sequence == sequence + 1
+        )
+    ).first()
+    if first is None:
+        return False
+    changed = connection.execute(
+        sa.update(outbox_streams)
+        .where(
+            outbox_streams.c.destination == destination,
+            outbox_streams.c.stream == stream,
+            outbox_streams.c.acked_sequence > sequence,
+        )
+        .values(acked_sequence=sequence)
+    )
+    return changed.rowcount == 1
+
+
+def restart(connection: sa.Connection, stream: str) -> None:
+    """Start every stream anew under this name, with what waits in it: this server was restored."""
+    for known in streams(connection):
+        waiting = pending(connection, known.destination, known.last_sequence)
+        connection.execute(sa.delete(outbox).where(outbox.c.destination == known.destination))
+        rows = [
+            {
+                "destination": known.destination,
+                "sequence": number,
+                "event": _renumbered(event, stream, number),
+            }
+            for number, (_, event) in enumerate(waiting, 1)
+        ]
+        if rows:
+            _APPEND.run_many(connection, rows)
+        connection.execute(
+            sa.update(outbox_streams)
+            .where(outbox_streams.c.destination == known.destination)
+            .values(stream=stream, last_sequence=len(rows), acked_sequence=0)
+        )
+
+
+def _renumbered(event: bytes, stream: str, number: int) -> bytes:
+    envelope = msgspec.json.decode(event, type=dict[str, msgspec.Raw])
+    changed = {"sequence": f"{number:020}", "stream": stream}
+    return msgspec.json.encode({**envelope, **changed})
+
+
 def received(connection: sa.Connection, source: str) -> int:
     """The last number of a peer's stream that was applied or parked."""
-    row = _RECEIVED.first(connection, source=source)
-    return 0 if row is None else int(row[0])
+    return position(connection, source)[0]
 
 
-_RECEIVED = Prepared(
-    sa.select(inbox_streams.c.last_sequence).where(inbox_streams.c.source == sa.bindparam("source"))
+def position(connection: sa.Connection, source: str) -> tuple[int, str]:
+    """That number, and the name of the stream."""
+    row = _POSITION.first(connection, source=source)
+    return (0, "") if row is None else (int(row[0]), str(row[1]))
+
+
+_POSITION = Prepared(
+    sa.select(inbox_streams.c.last_sequence, inbox_streams.c.stream).where(
+        inbox_streams.c.source == sa.bindparam("source")
+    )
 )
+
+
+def has_ended(connection: sa.Connection, source: str, stream: str) -> bool:
+    """Whether a peer's stream gave way to another one."""
+    query = sa.select(ended_streams.c.stream).where(
+        ended_streams.c.source == source, ended_streams.c.stream == stream
+    )
+    return connection.execute(query).first() is not None
+
+
+def take_up(connection: sa.Connection, source: str, stream: str) -> None:
+    """A peer starts a new stream; nothing of the one before is taken any more."""
+    _, before = position(connection, source)
+    connection.execute(sa.insert(ended_streams).values(source=source, stream=before))
+    _COME_TO.run(connection, source=source, last_sequence=0)
+    connection.execute(
+        sa.update(inbox_streams).where(inbox_streams.c.source == source).values(stream=stream)
+    )
+
+
+def raise_alarm(tx: Any, peer: str, code: str) -> None:
+    """Remember that a peer knows more of this server than it does itself."""
+    known = tx.read(sa.select(alarms.c.peer).where(alarms.c.peer == peer)).first()
+    if known is None:
+        tx.write(sa.insert(alarms).values(peer=peer, code=code, at_ms=tx.now_ms))
+
+
+def alarmed(connection: sa.Connection) -> set[str]:
+    """The peers that an alarm is about."""
+    return set(connection.execute(sa.select(alarms.c.peer)).scalars())
 
 
 def receive(

@@ -373,6 +373,12 @@ def close(tx: Tx, allotment_id: str) -> Amounts:
     return row.left
 
 
+def closing(connection: sa.Connection) -> list[Allotment]:
+    """Open parts that are to be closed when nothing is reserved from them any more."""
+    query = sa.select(*_ALLOTMENT).where(allotments.c.is_closing, allotments.c.state == "open")
+    return [_allotment(tuple(row)) for row in connection.execute(query)]
+
+
 # --- both -------------------------------------------------------------------------------------
 
 

@@ -45,6 +45,15 @@ def accept(tx: Tx, promotion_id: str, merchant: str) -> None:
     )
 
 
+def decline(tx: Tx, promotion_id: str, merchant: str) -> None:
+    """A merchant takes part no longer."""
+    tx.write(
+        sa.delete(acceptances).where(
+            acceptances.c.promotion_id == promotion_id, acceptances.c.merchant == merchant
+        )
+    )
+
+
 def merchants_of(connection: sa.Connection, promotion_id: str) -> list[str]:
     """The merchants that take part in a promotion."""
     query = sa.select(acceptances.c.merchant).where(acceptances.c.promotion_id == promotion_id)

@@ -134,6 +134,15 @@ def reverse(tx: Tx, redemption: Redemption, amount_minor: int, *, is_complete: b
     invariant(changed.rowcount == 1, "a redemption is in the state that it showed")
 
 
+def is_reserved_from(connection: sa.Connection, allotment_id: str) -> bool:
+    """Whether an allotment has units that a reservation holds."""
+    query = sa.select(redemptions.c.redemption_id).where(
+        redemptions.c.allotment_id == allotment_id,
+        sa.text("state = 'reserved'"),  # as in the index
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def overdue(connection: sa.Connection, now_ms: int, limit: int = 100) -> list[str]:
     """Ids of reserved orders whose time is over."""
     query = (

@@ -69,21 +69,25 @@ class Prepared:
         cursor.close()
         return count
 
-    def run_many(self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Change once for each row of values."""
+    def run_many(self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> int:
+        """Change once for each row of values; gives the number of rows changed."""
         compiled = self._compiled(connection)
         driver: Any = connection.connection.driver_connection
         values = [_fit(compiled, row) for row in rows]
+        count = 0
         try:
             cursor = driver.cursor()
             if compiled.insert is None or len(values) == 1:
                 cursor.executemany(compiled.sql, values)
+                count = cursor.rowcount
             else:
                 for some in _chunks(values, compiled.insert.rows_max):
                     cursor.execute(compiled.insert.sql(len(some)), [*chain.from_iterable(some)])
+                    count += cursor.rowcount
             cursor.close()
         except connection.dialect.loaded_dbapi.Error as error:
             raise _told(connection, compiled.sql, error) from error
+        return count
 
     def rows(self, connection: sa.Connection, **values: Any) -> list[Row]:
         """Ask, or change with RETURNING; gives all rows."""

@@ -251,6 +251,44 @@ coupon_information = sa.Table(
     sa.CheckConstraint("uses_left >= 0 AND uses_left <= uses", name="uses_left"),
 )
 
+code_jobs = sa.Table(
+    "code_jobs",  # merchant: unique codes that are made here, or were imported, in one go
+    metadata,
+    sa.Column("promotion_id", sa.ForeignKey("promotions.promotion_id"), primary_key=True),
+    sa.Column("job_id", sa.String(100), primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False, unique=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("terms_digest", sa.String(80), nullable=False),  # what its codes promise
+    sa.Column("prefix", sa.String(32), nullable=False),
+    sa.Column("wanted", _Count, nullable=False),
+    sa.Column("done", _Count, nullable=False),
+    sa.Column("next_number", _Count, nullable=False),  # made: the next one to try
+    sa.Column("content_hash", sa.LargeBinary, nullable=False),  # of the request
+    sa.Column("created_at_ms", _Instant, nullable=False),
+    sa.Column("finished_at_ms", _Instant),
+    sa.CheckConstraint("done >= 0 AND done <= wanted AND done <= next_number", name="done"),
+    _one_of("kind", "made", "imported"),
+    _one_of("state", "running", "finished", "undone"),
+)
+
+codes = sa.Table(
+    "codes",  # merchant: unique codes, never their text; each is one use
+    metadata,
+    sa.Column("code_hash", sa.LargeBinary, primary_key=True),
+    # No foreign key: a million rows would each be checked against the one row of their job.
+    sa.Column("job", sa.Integer, nullable=False),
+    sa.Column("uses_left", sa.SmallInteger, nullable=False),
+    sa.CheckConstraint("uses_left IN (0, 1)", name="uses_left"),
+    sa.Index(
+        "ix_codes_used",
+        "job",
+        sqlite_where=sa.text("uses_left = 0"),
+        postgresql_where=sa.text("uses_left = 0"),
+    ),
+    sqlite_with_rowid=False,
+)
+
 # --- ledger: budgets, allotments, redemptions -------------------------------------------------
 
 budgets = sa.Table(

@@ -152,9 +152,19 @@ class Store:
     `url` is a database URL, `source` the server's public URL (the source of its events), `clock`
     gives milliseconds. `on_commit(destinations)` is called in the writer thread after a commit
     that appended events, to wake whoever delivers them.
+
+    With `on_queued` there is no thread: it is called whenever a command has begun to wait, and
+    whoever gave it calls `run_batch`. The simulation chooses the moments of commits in this way.
     """
 
-    def __init__(self, url: str, *, source: str, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        source: str,
+        clock: Callable[[], int],
+        on_queued: Callable[[], None] | None = None,
+    ) -> None:
         self.source = source
         self.clock = clock
         self.on_commit: Callable[[set[str]], None] = lambda destinations: None
@@ -166,8 +176,13 @@ class Store:
         self._queue: queue.Queue[_Job | None] = queue.Queue(maxsize=QUEUE_MAX)
         self._closing = threading.Lock()
         self._is_closed = False
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
-        self._thread.start()
+        self._on_queued = on_queued
+        #: Called with `committing` and `committed`, where the simulation lets a process die.
+        self.on_point: Callable[[str], None] = lambda point: None
+        self._thread: threading.Thread | None = None
+        if on_queued is None:
+            self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+            self._thread.start()
 
     @property
     def is_alone(self) -> bool:
@@ -209,8 +224,10 @@ class Store:
             if self._is_closed:
                 return
             self._is_closed = True
-            self._queue.put(None)
-        self._thread.join()
+            if self._thread is not None:
+                self._queue.put(None)
+        if self._thread is not None:
+            self._thread.join()
         self._connection.close()
         self._write_engine.dispose()
         self._read_engine.dispose()
@@ -225,6 +242,23 @@ class Store:
                 raise UnavailableError(
                     "too many writes are waiting", code="overloaded", waiting=QUEUE_MAX
                 ) from None
+        if self._on_queued is not None:
+            self._on_queued()
+
+    def run_batch(self, size_max: int = BATCH_MAX) -> int:
+        """Commit at most so many of the commands that wait, in the caller's thread; how many.
+
+        Only of a store with `on_queued`, which has no thread of its own.
+        """
+        batch: list[_Job] = []
+        with contextlib.suppress(queue.Empty):
+            while len(batch) < size_max:
+                job = self._queue.get_nowait()
+                if job is not None:
+                    batch.append(job)
+        if batch:
+            self._work(batch)
+        return len(batch)
 
     def _run(self) -> None:
         while True:
@@ -272,12 +306,14 @@ class Store:
                 destinations = exchange.append(tx.connection, self.source, tx.now_ms, tx.events)
                 callbacks = tx.callbacks
                 ticket = self._ticket()
+                self.on_point("committing")
         except Exception as error:
             if _sqlite_code(error) == sqlite3.SQLITE_IOERR:
                 _die(error)
             if ticket is None or not self._was_committed(ticket):
                 return error
         self.commits += 1
+        self.on_point("committed")
         for callback in callbacks:
             callback()
         _release(replies)

@@ -8,7 +8,8 @@ Secret codes are numbers of 75 bits in the form of a handle: `R1DQ-6ANW-WV3Q-RBS
 symbol finds a slip. The n-th code of a promotion is the n-th number under a permutation that only
 the secret key knows. So no two are alike, however many there are; a batch that was interrupted is
 taken up at the number where it stopped and gives the same codes; and nobody can guess a code from
-others. They are kept as digests: whoever reads the database cannot use them.
+others. They are kept as digests under another key: whoever reads the database cannot use them, not
+even short ones that came from elsewhere.
 """
 
 import csv
@@ -17,9 +18,9 @@ import hmac
 import io
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-from sconto.base.canonical import b64url
 from sconto.base.errors import InvalidInputError, invariant
 from sconto.base.ids import handle_from
 
@@ -29,6 +30,8 @@ SECRET_BITS = 75
 CODE_KEY_BYTES = 32
 #: Rows of one CSV import.
 IMPORT_ROWS_MAX = 1_000_000
+#: Characters of a code.
+CODE_LENGTH_MAX = 64
 
 _IGNORED = re.compile(r"[\s\-_‐-―]+")
 _LOOKALIKES = str.maketrans("oil", "011")
@@ -48,40 +51,49 @@ def normalise_code(text: str) -> str:
     return unicodedata.normalize("NFKC", _IGNORED.sub("", text)).translate(_LOOKALIKES)
 
 
-def hash_code(text: str) -> str:
-    """The digest under which a unique code is kept: SHA-256 of its normal form, base64url.
+def hash_code(key: bytes, text: str) -> bytes:
+    """The digest under which a unique code is kept: HMAC-SHA256 of its normal form.
 
-    >>> hash_code("r1dq 6anw wv3q rbs3") == hash_code("RIDQ-6ANW-WV3Q-RBS3")
+    >>> hash_code(b"k", "r1dq 6anw wv3q rbs3") == hash_code(b"k", "RIDQ-6ANW-WV3Q-RBS3")
     True
     """
-    return b64url(hashlib.sha256(normalise_code(text).encode()).digest())
+    return hmac.digest(key, normalise_code(text).encode(), "sha256")
 
 
-def make_codes(key: bytes, promotion_id: str, first: int, count: int) -> Iterator[str]:
-    """Codes number `first` to `first + count - 1` of a promotion, one by one.
+def make_codes(
+    key: bytes, promotion_id: str, first: int, count: int, *, prefix: str = ""
+) -> Iterator[str]:
+    """Codes number `first` to `first + count - 1` of a promotion, one by one, behind a prefix.
 
     >>> list(make_codes(bytes(32), "p", 0, 3))[1:] == list(make_codes(bytes(32), "p", 1, 2))
     True
     """
     invariant(len(key) == CODE_KEY_BYTES, "a key of codes has 32 random bytes")
     invariant(first >= 0 and first + count <= 2**SECRET_BITS, "there are that many codes")
-    own = hmac.digest(key, promotion_id.encode(), "sha256")
+    permuted = _permutation(hmac.digest(key, promotion_id.encode(), "sha256"))
     for number in range(first, first + count):
-        yield handle_from(_permuted(own, number))
+        yield prefix + handle_from(permuted(number))
 
 
-def _permuted(key: bytes, value: int) -> int:
-    left, right = value >> 37, value & _RIGHT_MASK
-    for number in range(0, _ROUNDS, 2):
-        left ^= _mixed(key, number, right) & _LEFT_MASK
-        right ^= _mixed(key, number + 1, left) & _RIGHT_MASK
-    return left << 37 | right
+def _permutation(key: bytes) -> Callable[[int], int]:
+    rounds = [
+        hashlib.blake2b(digest_size=5, key=key, salt=bytes([number])).copy
+        for number in range(_ROUNDS)
+    ]
+    pairs = list(zip(rounds[::2], rounds[1::2], strict=True))
 
+    def permuted(value: int) -> int:
+        left, right = value >> 37, value & _RIGHT_MASK
+        for even, odd in pairs:
+            found = even()
+            found.update(right.to_bytes(5, "big"))
+            left ^= int.from_bytes(found.digest(), "big") & _LEFT_MASK
+            found = odd()
+            found.update(left.to_bytes(5, "big"))
+            right ^= int.from_bytes(found.digest(), "big") & _RIGHT_MASK
+        return left << 37 | right
 
-def _mixed(key: bytes, number: int, half: int) -> int:
-    data = half.to_bytes(5, "big")
-    found = hashlib.blake2b(data, digest_size=5, key=key, salt=bytes([number])).digest()
-    return int.from_bytes(found, "big")
+    return permuted
 
 
 def write_codes(codes: Iterable[str]) -> Iterator[str]:
@@ -93,40 +105,53 @@ def write_codes(codes: Iterable[str]) -> Iterator[str]:
         yield buffer.getvalue()
 
 
-def read_codes(text: str) -> list[str]:
-    """Codes of a CSV that has a column `code`; InvalidInputError names the first wrong row.
+def read_codes(text: str, key: bytes) -> Iterator[tuple[int, str, bytes]]:
+    """Row number, code and digest of each code of a CSV that has a column `code`.
 
-    >>> read_codes("code,name\\nABCD,x\\nEF-GH,y\\n")
-    ['ABCD', 'EF-GH']
+    Raises InvalidInputError that names the first wrong row, once it is reached.
+
+    >>> [row[:2] for row in read_codes("code,name\\nABCD,x\\nEF-GH,y\\n", b"key")]
+    [(2, 'ABCD'), (3, 'EF-GH')]
     """
-    rows = csv.reader(io.StringIO(text.removeprefix("\ufeff")))
-    header = [name.strip().casefold() for name in next(rows, [])]
+    rows = csv.reader(io.StringIO(text.removeprefix("\ufeff")), strict=True)
+    header = [name.strip().casefold() for name in _next(rows) or []]
     if "code" not in header:
-        raise InvalidInputError("the CSV has no column `code`", field="header")
+        raise InvalidInputError(
+            "the CSV has no column `code`", field="header", remedy="its first line names columns"
+        )
     column = header.index("code")
-    seen: dict[str, int] = {}
-    codes: list[str] = []
-    for number, row in enumerate(rows, 2):
+    seen: dict[bytes, int] = {}
+    while (row := _next(rows)) is not None:
         if not row:
             continue
+        number = rows.line_num
         code = row[column].strip() if column < len(row) else ""
-        normal = normalise_code(code)
-        if not normal or len(code) > 64:
+        if not code.isprintable() or not normalise_code(code) or len(code) > CODE_LENGTH_MAX:
             raise InvalidInputError(
-                f"row {number} has no code of 1 to 64 characters", field=f"row[{number}].code"
+                f"row {number} has no code of 1 to {CODE_LENGTH_MAX} characters",
+                field=f"row[{number}].code",
             )
-        if normal in seen:
+        found = hash_code(key, code)
+        if found in seen:
             raise InvalidInputError(
-                f"row {number} has the same code as row {seen[normal]}",
+                f"row {number} has the same code as row {seen[found]}",
                 field=f"row[{number}].code",
                 code="code_twice",
             )
-        if len(codes) == IMPORT_ROWS_MAX:
+        if len(seen) == IMPORT_ROWS_MAX:
             raise InvalidInputError(
-                f"the CSV has more than {IMPORT_ROWS_MAX} codes",
-                code="too_large",
-                field="rows",
+                f"the CSV has more than {IMPORT_ROWS_MAX} codes", code="too_large", field="rows"
             )
-        seen[normal] = number
-        codes.append(code)
-    return codes
+        seen[found] = number
+        yield number, code, found
+
+
+def _next(rows: Any) -> list[str] | None:
+    """The next row; None at the end."""
+    try:
+        return next(rows, None)
+    except csv.Error as error:
+        number = rows.line_num
+        raise InvalidInputError(
+            f"row {number} is no CSV: {error}", field=f"row[{number}]"
+        ) from None

@@ -41,7 +41,7 @@ def test_different_codes_stay_different() -> None:
 
 def test_ten_thousand_codes_are_all_different_and_all_handles() -> None:
     codes = list(make_codes(KEY, "p", 0, 10_000))
-    assert len({hash_code(code) for code in codes}) == 10_000
+    assert len({hash_code(KEY, code) for code in codes}) == 10_000
     for code in codes[:200]:
         assert normalise_handle(code) == code
 
@@ -72,7 +72,7 @@ def test_a_short_key_is_our_mistake() -> None:
 
 def test_csv_out_and_in_again() -> None:
     codes = ["ABCD-EFGH", 'with "quotes", and comma']
-    assert read_codes("".join(write_codes(codes))) == codes
+    assert [code for _, code, _ in read_codes("".join(write_codes(codes)), KEY)] == codes
 
 
 @pytest.mark.parametrize(
@@ -84,17 +84,31 @@ def test_csv_out_and_in_again() -> None:
         ("code\n - \n", "row[2].code"),
         (f"code\n{'x' * 65}\n", "row[2].code"),
         ("name,code\nx\n", "row[2].code"),
+        ("code\na\0b\n", "row[2].code"),
+        ('code\n"a"b\n', "row[2]"),
+        (f"code\n{'x' * 200_000}\n", "row[2]"),
     ],
 )
 def test_a_wrong_row_is_named(text: str, field: str) -> None:
     with pytest.raises(InvalidInputError) as error:
-        read_codes(text)
+        list(read_codes(text, KEY))
     assert error.value.field == field
+
+
+def test_rows_are_numbered_as_an_editor_does() -> None:
+    """Also behind empty lines, a byte order mark, and a field over several lines."""
+    text = '\ufeffname,code\r\n\r\nx, ABC \r\n"two\r\nlines",DEF\r\n'
+    assert [(row, code) for row, code, _ in read_codes(text, KEY)] == [(3, "ABC"), (5, "DEF")]
+
+
+def test_a_prefix_stands_before_every_code() -> None:
+    plain = list(make_codes(KEY, "p", 0, 5))
+    assert list(make_codes(KEY, "p", 0, 5, prefix="XMAS-")) == [f"XMAS-{code}" for code in plain]
 
 
 def test_an_import_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert IMPORT_ROWS_MAX == 1_000_000
     monkeypatch.setattr("sconto.terms.codes.IMPORT_ROWS_MAX", 2)
     with pytest.raises(InvalidInputError) as error:
-        read_codes("code\na\nb\nc\n")
+        list(read_codes("code\na\nb\nc\n", KEY))
     assert error.value.code == "too_large"

@@ -74,7 +74,11 @@ class Hub:
         self.catalogue = Catalogue()
         #: Addresses of offers, and the codes in them, that there are not.
         self.offer_guesses = Guesses(
-            "addresses or codes of offers", burst=100, every_ms=1000, burst_all=2000, every_all_ms=50
+            "addresses or codes of offers",
+            burst=100,
+            every_ms=1000,
+            burst_all=2000,
+            every_all_ms=50,
         )
         #: Signed status lists by number, with the second that they were signed in.
         self.status_lists: dict[int, tuple[int, str]] = {}

@@ -1,7 +1,9 @@
 """Parts of budgets for merchants: granted when they take part or ask, freed when they close them.
 
-Events from merchants, each applied in one transaction with its inbox row. An event that is wrong
-raises before its first write and is parked by the exchange.
+When little is free, holders that do not need their parts are asked to close them. Only a closure
+frees units; then those who were refused get what they asked for. The events come from merchants,
+and each is applied in one transaction with its inbox row. One that is wrong raises before its first
+write and is parked by the exchange.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +16,7 @@ from sconto.base.fields import Identifier
 from sconto.base.ids import ID_RANDOM_BYTES, new_id
 from sconto.base.money import AMOUNT_MINOR_MAX
 from sconto.ledger import Amounts, Refused
-from sconto.store import ledger, offers
+from sconto.store import ledger, offers, requests
 from sconto.store.writer import Tx
 
 if TYPE_CHECKING:
@@ -22,12 +24,21 @@ if TYPE_CHECKING:
 
 GRANTED = "sconto.allotment.granted.v1"
 REFUSED = "sconto.allotment.refused.v1"
+CLOSE_REQUESTED = "sconto.allotment.close_requested.v1"
+#: A holder that was asked for its part, and needs it, is not asked again for this long.
+ASK_AGAIN_MS = 30_000
 
 Amount = Annotated[int, Meta(ge=0, le=AMOUNT_MINOR_MAX)]
 
 
 class Accepted(Struct, kw_only=True):
     """A merchant takes part in a promotion."""
+
+    promotion_id: Identifier
+
+
+class Declined(Struct, kw_only=True):
+    """A merchant takes part no longer; it closes its parts itself."""
 
     promotion_id: Identifier
 
@@ -46,7 +57,7 @@ class Closed(Struct, kw_only=True):
     allotment_id: Identifier
     spent_uses: Amount
     spent_minor: Amount
-    #: Number of its last event about the part; the stream has no gap, so we have it.
+    #: Number of its last event before this one: the stream has no gap, so everything is applied.
     last_sequence: Amount
 
 
@@ -63,6 +74,16 @@ def promotion_accepted(hub: "Hub", tx: Tx, source: str, data: dict[str, Any]) ->
     offers.accept(tx, promotion_id, source)
     if promotion.status != "ended":
         grant(hub, tx, promotion_id, source, Amounts(1, 1), len(merchants) + 1)
+
+
+def promotion_declined(hub: "Hub", tx: Tx, source: str, data: dict[str, Any]) -> None:
+    """It gets nothing more; what it has, it closes, and says so by events of their own."""
+    check_merchant(hub, source)
+    promotion_id = from_builtins(data, Declined, what="data", field="data").promotion_id
+    if source not in offers.merchants_of(tx.connection, promotion_id):
+        return
+    offers.decline(tx, promotion_id, source)
+    requests.forget(tx, promotion_id, source)
 
 
 def allotment_requested(hub: "Hub", tx: Tx, source: str, data: dict[str, Any]) -> None:
@@ -83,29 +104,31 @@ def allotment_requested(hub: "Hub", tx: Tx, source: str, data: dict[str, Any]) -
 
 
 def allotment_closed(hub: "Hub", tx: Tx, source: str, data: dict[str, Any]) -> None:
-    """What is left of a closed part is free again, once.
+    """What was not spent of a closed part is free again, once; then those who wait get some.
 
-    Only when the merchant's own count of what it spent is what it has reported: units of a report
-    that was parked or disputed stay where they are, so that they are never given out twice.
+    The merchant's own count of what it spent decides: units of a report that was parked or
+    disputed are written off, so that they are never given out twice.
     """
     check_merchant(hub, source)
     closed = from_builtins(data, Closed, what="data", field="data")
-    allotment = ledger.get(tx.connection, closed.allotment_id)
-    if allotment is None or allotment.holder != source:
+    part = ledger.get(tx.connection, closed.allotment_id)
+    if part is None or part.holder != source:
         raise NotFoundError("there is no such allotment", field="data.allotment_id")
-    spent = Amounts(
-        allotment.granted.uses - allotment.left.uses,
-        allotment.granted.minor - allotment.left.minor,
-    )
-    if allotment.state == "open" and spent != (closed.spent_uses, closed.spent_minor):
+    if part.state != "open":
+        return
+    claimed = Amounts(closed.spent_uses, closed.spent_minor)
+    settled = Amounts(part.granted.uses - part.left.uses, part.granted.minor - part.left.minor)
+    if not settled.fits(claimed) or not claimed.fits(part.granted):
         raise ConflictError(
             "the part was spent otherwise than reported",
             code="closure_mismatch",
             field="data.spent_uses",
-            reported_uses=spent.uses,
-            reported_minor=spent.minor,
+            reported_uses=settled.uses,
+            reported_minor=settled.minor,
         )
-    ledger.reclaim(tx, closed.allotment_id)
+    ledger.reclaim(tx, part.allotment_id, claimed, epoch=hub.base.home.incarnation)
+    was_asked = requests.was_asked(tx.connection, part.allotment_id)
+    _serve_waiting(hub, tx, part.promotion_id, source if was_asked else None)
 
 
 def promotion_opened(hub: "Hub", tx: Tx, promotion_id: str) -> None:
@@ -114,27 +137,56 @@ def promotion_opened(hub: "Hub", tx: Tx, promotion_id: str) -> None:
     A merchant that was refused before would else not know that it may ask again.
     """
     merchants = offers.merchants_of(tx.connection, promotion_id)
+    needs = dict(requests.waiting(tx.connection, promotion_id))
     for merchant in merchants:
-        grant(hub, tx, promotion_id, merchant, Amounts(1, 1), len(merchants))
+        needed = needs.get(merchant, Amounts(1, 1))
+        grant(hub, tx, promotion_id, merchant, needed, len(merchants))
+
+
+def _serve_waiting(hub: "Hub", tx: Tx, promotion_id: str, giver: str | None) -> None:
+    """Something became free: who was refused first gets some first.
+
+    Of what is left then `giver`, who gave it up for others, gets a smaller part again, so that its
+    next shopper is not refused.
+    """
+    if offers.standing(tx.connection, [promotion_id])[promotion_id].status == "ended":
+        return
+    merchants = offers.merchants_of(tx.connection, promotion_id)
+    wishes = list(requests.waiting(tx.connection, promotion_id))
+    if giver in merchants:
+        wishes.append(requests.Request(str(giver), Amounts(1, 1)))
+    for merchant, needed in wishes:
+        budget = ledger.budget_of(tx.connection, promotion_id)
+        if budget is not None and needed.fits(budget.free):
+            grant(hub, tx, promotion_id, merchant, needed, len(merchants))
 
 
 def grant(
-    hub: "Hub", tx: Tx, promotion_id: str, merchant: str, needed: Amounts, holders: int
+    hub: "Hub",
+    tx: Tx,
+    promotion_id: str,
+    merchant: str,
+    needed: Amounts,
+    holders: int,
 ) -> None:
     """Cut a part for a merchant and tell it, or tell it that nothing is free."""
-    peer = hub.base.directory.get(merchant)
+    home = hub.base.home
     granted = ledger.grant(
         tx,
         new_id(tx.now_ms, hub.random(ID_RANDOM_BYTES)),
         promotion_id,
         holder=merchant,
-        incarnation=(peer.incarnation if peer else None) or "",
+        incarnation=_incarnation(hub, merchant),
         needed=needed,
         holders=holders,
+        epoch=home.incarnation,
     )
     if isinstance(granted, Refused):
         _refuse(tx, promotion_id, merchant)
+        requests.remember(tx, promotion_id, merchant, needed)
+        _ask_others(tx, promotion_id, merchant)
         return
+    requests.forget(tx, promotion_id, merchant)
     tx.send(
         merchant,
         GRANTED,
@@ -145,9 +197,27 @@ def grant(
             "uses": granted.granted.uses,
             "amount_minor": granted.granted.minor,
             "incarnation": granted.incarnation,
-            "epoch": hub.base.home.incarnation,
+            "epoch": home.incarnation,
         },
     )
+
+
+def _incarnation(hub: "Hub", merchant: str) -> str:
+    peer = hub.base.directory.get(merchant)
+    return (peer.incarnation if peer else None) or ""
+
+
+def _ask_others(tx: Tx, promotion_id: str, merchant: str) -> None:
+    """Ask whoever else has something left of a promotion to close it, unless it needs it."""
+    asked_before_ms = tx.now_ms - ASK_AGAIN_MS
+    for part in requests.others(tx.connection, promotion_id, merchant, asked_before_ms):
+        requests.asked(tx, part.allotment_id)
+        tx.send(
+            part.holder,
+            CLOSE_REQUESTED,
+            promotion_id,
+            {"allotment_id": part.allotment_id, "promotion_id": promotion_id},
+        )
 
 
 def check_merchant(hub: "Hub", source: str) -> None:
@@ -163,6 +233,7 @@ def _refuse(tx: Tx, promotion_id: str, merchant: str) -> None:
 
 EVENT_HANDLERS = {
     "sconto.promotion.accepted.v1": promotion_accepted,
+    "sconto.promotion.declined.v1": promotion_declined,
     "sconto.allotment.requested.v1": allotment_requested,
     "sconto.allotment.closed.v1": allotment_closed,
 }

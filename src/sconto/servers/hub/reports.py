@@ -170,7 +170,8 @@ def _reversed(hub: "Hub", tx: Tx, entry: Entry) -> None:
         return
     given_back = Amounts(int(entry.is_complete), entry.amount_minor)
     reports.reverse(tx, known, entry.amount_minor, "reversed" if entry.is_complete else "redeemed")
-    ledger.unsettle(tx, known.allotment_id, given_back, known.redemption_id)
+    epoch = hub.base.home.incarnation
+    ledger.unsettle(tx, known.allotment_id, given_back, known.redemption_id, epoch)
     tx.record(entry)
     token = tokens.get(tx.connection, known.token_id) if known.token_id else None
     if token is not None:

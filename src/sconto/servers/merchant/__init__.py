@@ -8,6 +8,7 @@ then it is a promotion engine for one shop.
     returns.py     reverse a redemption, whole or by lines    -> sconto.cart.returns
     clients.py     recognise a client, coupon information     -> sconto.tokens, store.coupons
     offers.py      accept hubs' promotions; events from hubs  -> store.promotions, store.ledger
+    closing.py     give parts of hubs' budgets back           -> store.ledger
     frames.py      keep a frame and distribute it to its hub  -> sconto.frames
     pages.py       a till and its orders, for people
     shelf.py       the promotions in force, compiled
@@ -26,7 +27,7 @@ from sconto.servers import admin, promotions
 from sconto.servers.app import Base, wall_clock_ms
 from sconto.servers.config import Home
 from sconto.servers.limits import Guesses
-from sconto.servers.merchant import checkout, clients, frames, offers, pages, returns
+from sconto.servers.merchant import checkout, clients, closing, frames, offers, pages, returns
 from sconto.servers.merchant.shelf import Shelf
 from sconto.servers.merchant.status import StatusLists
 from sconto.servers.merchant.stock import Stock
@@ -68,6 +69,8 @@ class Merchant:
         )
         #: Promotions that more allotment was asked for, and when (milliseconds).
         self._asked_at_ms: dict[str, int] = {}
+        #: When promotions were last redeemed or reserved (milliseconds), since the start.
+        self.spent_at_ms: dict[str, int] = {}
 
     async def start(self) -> None:
         await self.base.start()
@@ -122,5 +125,6 @@ class Merchant:
             await asyncio.sleep(EXPIRY_PERIOD_S)
             try:
                 await checkout.expire_overdue(self)
+                await closing.finish(self)
             except Exception:
                 log.exception("reservations could not be expired; trying again")

@@ -493,6 +493,7 @@ def _use(
     """Take the units and the token's use."""
     applied = spend.applied
     left = ledger.spend(tx, spend.allotment_id, spend.amounts)
+    server.spent_at_ms[applied.promotion_id] = tx.now_ms
     terms = server.shelf.get(applied.terms_digest)
     if terms is not None and terms.hub is not None and wants_more(left.left, left.granted):
         _ask_for_more(server, tx, terms.hub, applied.promotion_id, Amounts(1, 1))

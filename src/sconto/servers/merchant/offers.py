@@ -19,6 +19,7 @@ from sconto.base.fields import Digest, Identifier, NamedDigest, ServerUrl, Thumb
 from sconto.base.keys import verify_detached
 from sconto.ledger import UNLIMITED, Amounts, Entry
 from sconto.servers.endpoint import INSTANT_MAX_MS, Call, endpoint
+from sconto.servers.merchant import closing
 from sconto.servers.promotions import TERMS_TYPE
 from sconto.store import coupons, ledger
 from sconto.store import promotions as store
@@ -112,6 +113,8 @@ def _tell(server: "Merchant", tx: Tx, promotion: store.Promotion, *, is_accepted
     data = {"promotion_id": promotion.promotion_id, "terms_digest": promotion.terms_digest}
     if promotion.hub is not None:
         tx.send(promotion.hub, f"sconto.promotion.{kind}.v1", promotion.promotion_id, data)
+        if not is_accepted:
+            closing.close_all(server, tx, promotion.promotion_id, promotion.hub)
     tx.after_commit(lambda: server.shelf.refresh(promotion.promotion_id))
 
 
@@ -143,10 +146,6 @@ class _AllotmentGranted(_Data):
     incarnation: Identifier
     #: The hub's incarnation.
     epoch: Identifier
-
-
-class _AllotmentRefused(_Data):
-    promotion_id: Identifier
 
 
 class _TokenIssued(_Data):
@@ -203,6 +202,8 @@ def promotion_changed(server: "Merchant", tx: Tx, source: str, data: dict[str, A
         status=event.status,
         is_accepted=known.is_accepted if known else False,
     )
+    if event.status == "ended":
+        closing.close_all(server, tx, terms.promotion_id, source)
     tx.after_commit(lambda: server.shelf.refresh(terms.promotion_id))
 
 
@@ -230,14 +231,12 @@ def allotment_granted(server: "Merchant", tx: Tx, source: str, data: dict[str, A
             granted,
             granted,
             "open",
+            event.epoch,
         ),
     )
+    if not promotion.is_accepted or promotion.status == "ended":
+        closing.close_all(server, tx, event.promotion_id, source)  # it came too late
     tx.after_commit(lambda: server.has_more(event.promotion_id))
-
-
-def allotment_refused(server: "Merchant", tx: Tx, source: str, data: dict[str, Any]) -> None:
-    """The hub has nothing left to grant just now; it is asked again later."""
-    from_builtins(data, _AllotmentRefused, what="event")
 
 
 def token_issued(server: "Merchant", tx: Tx, source: str, data: dict[str, Any]) -> None:
@@ -311,7 +310,8 @@ def frame_shown(server: "Merchant", tx: Tx, source: str, data: dict[str, Any]) -
 EVENT_HANDLERS = {
     "sconto.promotion.changed.v1": promotion_changed,
     "sconto.allotment.granted.v1": allotment_granted,
-    "sconto.allotment.refused.v1": allotment_refused,
+    "sconto.allotment.refused.v1": closing.allotment_refused,
+    "sconto.allotment.close_requested.v1": closing.close_requested,
     "sconto.token.issued.v1": token_issued,
     "sconto.token.revoked.v1": token_revoked,
     "sconto.frame.shown.v1": frame_shown,

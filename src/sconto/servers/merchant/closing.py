@@ -1,0 +1,113 @@
+"""Giving parts of hubs' budgets back: closed durably first, only then is the hub told.
+
+A part from which something is reserved is spent no further and is closed when the last reservation
+has ended; `finish` looks for such parts every second. A merchant closes
+
+1. what a hub asks for and it has not needed of late (`sconto.allotment.close_requested.v1`);
+2. scattered rests, when the hub has nothing more: it gets what is left of them as one part;
+3. everything of a promotion that has ended, or in which it takes part no longer.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from sconto.base.documents import from_builtins
+from sconto.base.fields import Identifier
+from sconto.ledger import Amounts
+from sconto.store import exchange, ledger, orders
+from sconto.store import promotions as store
+from sconto.store.ledger import Allotment
+from sconto.store.writer import Tx
+
+if TYPE_CHECKING:
+    from sconto.servers.merchant import Merchant
+
+CLOSED = "sconto.allotment.closed.v1"
+#: A promotion that was redeemed within this time is needed here.
+IDLE_MS = 10_000
+
+
+class _CloseRequested(Struct, kw_only=True):
+    allotment_id: Identifier
+    promotion_id: Identifier
+
+
+class _Refused(Struct, kw_only=True):
+    promotion_id: Identifier
+
+
+def close_requested(server: "Merchant", tx: Tx, source: str, data: dict[str, Any]) -> None:
+    """A hub would like a part back; it is kept where it is needed, and then nothing happens."""
+    event = from_builtins(data, _CloseRequested, what="event")
+    part = ledger.get(tx.connection, event.allotment_id)
+    if part is None or part.state != "open" or _hub_of(tx, part.promotion_id) != source:
+        return
+    spent_at_ms = server.spent_at_ms.get(part.promotion_id)
+    if spent_at_ms is None or spent_at_ms + IDLE_MS <= tx.now_ms:
+        _close(tx, source, part)
+
+
+def allotment_refused(server: "Merchant", tx: Tx, source: str, data: dict[str, Any]) -> None:
+    """The hub has nothing to grant just now. Several rests are given back, to become one part."""
+    promotion_id = from_builtins(data, _Refused, what="event").promotion_id
+    if _hub_of(tx, promotion_id) != source:
+        return
+    held = _held(server, tx, promotion_id)
+    if len(held) > 1:
+        for part in held:
+            _close(tx, source, part)
+
+
+def close_all(server: "Merchant", tx: Tx, promotion_id: str, hub: str) -> None:
+    """Give back everything of a promotion."""
+    for part in _held(server, tx, promotion_id):
+        _close(tx, hub, part)
+
+
+async def finish(server: "Merchant") -> None:
+    """Close the parts that only waited for reservations to end."""
+
+    def command(tx: Tx) -> None:
+        for part in ledger.closing(tx.connection):
+            hub = _hub_of(tx, part.promotion_id)
+            if hub is not None:
+                _close(tx, hub, part)
+
+    with server.base.store.read() as connection:
+        waiting = [part.allotment_id for part in ledger.closing(connection)]
+        is_any_free = not all(orders.is_reserved_from(connection, one) for one in waiting)
+    if waiting and is_any_free:
+        await server.base.store.write(command)
+
+
+def _close(tx: Tx, hub: str, part: Allotment) -> None:
+    if orders.is_reserved_from(tx.connection, part.allotment_id):
+        if not part.is_closing:
+            ledger.begin_closing(tx, part.allotment_id)
+        return
+    left = ledger.close(tx, part.allotment_id)
+    spent = Amounts(part.granted.uses - left.uses, part.granted.minor - left.minor)
+    before = sum(event.destination == hub for event in tx.events)
+    tx.send(
+        hub,
+        CLOSED,
+        part.promotion_id,
+        {
+            "allotment_id": part.allotment_id,
+            "spent_uses": spent.uses,
+            "spent_minor": spent.minor,
+            "last_sequence": exchange.stream_to(tx.connection, hub).last_sequence + before,
+        },
+    )
+
+
+def _held(server: "Merchant", tx: Tx, promotion_id: str) -> list[Allotment]:
+    """The parts that are spent from."""
+    found = ledger.available(tx.connection, server.base.home.url, [promotion_id])
+    return found.get(promotion_id, [])
+
+
+def _hub_of(tx: Tx, promotion_id: str) -> str | None:
+    promotion = store.get(tx.connection, promotion_id)
+    return None if promotion is None else promotion.hub

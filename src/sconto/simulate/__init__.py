@@ -1,0 +1,24 @@
+"""The simulation: a whole network in one process, from one seed, with everything that goes wrong.
+
+In: a seed. Out: a `Run`: what was violated, a hash of everything that happened, how often each
+fault happened. The servers' real handlers and a real SQLite run on a simulated clock, network,
+writer and randomness; only the ports are replaced (`outside.py`). The same seed always gives the
+same run: `python -m sconto.simulate --seed X` replays one, `make sim SEEDS=N` runs many.
+
+    loop.py        an event loop with virtual time; a seed says who goes next
+    outside.py     what the servers have of the world, replaced for the time of a run
+    host.py        one server: its clock, its disk, its crashes
+    network.py     requests and replies, lost, delayed, doubled, cut off
+    nemesis.py     what goes wrong in a seed, and when
+    world.py       topology of a seed, introduction of the servers, the course of a run
+    shoppers.py    the workload, and what shoppers were promised
+    auditor.py     what must hold after every commit, and when all is healed
+    ablations.py   safeguards taken out, which the auditor must notice
+
+It knows all rooms and no room knows it. Read `world.py`, then `auditor.py`.
+"""
+
+from sconto.simulate.ablations import ABLATIONS
+from sconto.simulate.world import Run, simulate
+
+__all__ = ["ABLATIONS", "Run", "simulate"]

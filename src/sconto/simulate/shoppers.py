@@ -1,0 +1,243 @@
+"""The workload: shoppers clip, present, reserve, redeem and return, and repeat what got no answer.
+
+A shopper makes the ids and keeps them, so that a repeated request is the same operation. What a
+merchant has acknowledged is a promise that the auditor holds it to; a reply to a repeated request
+must say the same.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from dataclasses import dataclass
+from random import Random
+from typing import Any, NamedTuple
+
+import httpx
+
+from sconto.simulate.auditor import Auditor, Promise
+from sconto.simulate.network import Network
+
+#: How often a shopper repeats a request that got no answer, with up to `PAUSE_S` in between.
+TRIES_MAX = 40
+PAUSE_S = 3.0
+AGAIN = frozenset({429, 502, 503, 507})
+
+
+class Reply(NamedTuple):
+    status: int
+    json: Any
+
+    @property
+    def code(self) -> str:
+        return str(self.json.get("code", "")) if isinstance(self.json, dict) else ""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A promotion of the hub: what a cart must have in it, and who may use it."""
+
+    promotion_id: str
+    brand: str
+    is_token: bool
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A merchant, the key of its till, and the frame that it shows its offers in."""
+
+    name: str
+    url: str
+    key: str
+    frame_id: str
+
+
+@dataclass(frozen=True)
+class Places:
+    """What shoppers know of the network."""
+
+    hub: str
+    wallet: str
+    wallet_key: str
+    accounts: tuple[str, ...]
+    shops: tuple[Shop, ...]
+    offers: tuple[Offer, ...]
+
+
+class Shoppers:
+    """All shoppers of one world."""
+
+    def __init__(
+        self,
+        workload: Random,
+        network: Network,
+        places: Places,
+        auditor: Auditor,
+        counts: Counter[str],
+    ) -> None:
+        self._workload = workload
+        self._network = network
+        self._places = places
+        self._auditor = auditor
+        self._counts = counts
+        self._orders = 0
+
+    async def run(self, visits: int, during_s: float) -> None:
+        """So many visits, spread over the time."""
+        draw = self._workload
+        plans = sorted(draw.uniform(0, during_s) for _ in range(visits))
+        await asyncio.gather(*(self._visit(after_s, Random(draw.random())) for after_s in plans))
+
+    async def _visit(self, after_s: float, draw: Random) -> None:
+        await asyncio.sleep(after_s)
+        offer = draw.choice(self._places.offers)
+        shop = draw.choice(self._places.shops)
+        if not offer.is_token:
+            await self._check_out(draw, shop, offer, None, None)
+            return
+        account = draw.choice(self._places.accounts)
+        token = await self._clip(draw, account, shop, offer)
+        if token is None:
+            return
+        other = draw.choice(self._places.shops)
+        orders = [self._check_out(draw, shop, offer, account, token)]
+        if draw.random() < 0.3:  # the same token twice at once
+            orders.append(self._check_out(draw, shop, offer, account, token))
+        if other is not shop and draw.random() < 0.5:
+            orders.append(self._check_out(draw, other, offer, account, token, is_wrong=True))
+        await asyncio.gather(*orders)
+        if draw.random() < 0.2:  # again, after it was perhaps taken back
+            await self._check_out(draw, shop, offer, account, token)
+
+    async def _clip(self, draw: Random, account: str, shop: Shop, offer: Offer) -> str | None:
+        clip = {
+            "clip_id": f"clip-{draw.getrandbits(40):x}",
+            "hub": self._places.hub,
+            "frame_id": shop.frame_id,
+            "promotion_id": offer.promotion_id,
+            "account_id": account,
+        }
+        reply = await self._insist(draw, self._places.wallet, "/v1/clips", clip, self._wallet_key)
+        self._counts[f"clip_{reply.status}"] += 1
+        return str(reply.json["token_id"]) if reply.status == 201 else None
+
+    @property
+    def _wallet_key(self) -> str:
+        return self._places.wallet_key
+
+    async def _check_out(
+        self,
+        draw: Random,
+        shop: Shop,
+        offer: Offer,
+        account: str | None,
+        token: str | None,
+        *,
+        is_wrong: bool = False,
+    ) -> None:
+        self._orders += 1
+        order_id = f"o-{self._orders}"
+        way = draw.choice(["direct", "direct", "redeem", "release", "abandon"])
+        path = "/v1/redemptions" if way == "direct" else "/v1/reservations"
+        order: dict[str, Any] = {
+            "order_id": order_id,
+            "cart": {
+                "currency": "USD",
+                "lines": [
+                    {
+                        "id": "1",
+                        "sku": "x",
+                        "brand": offer.brand,
+                        "price_minor": draw.randint(150, 900),
+                        "quantity": draw.choice([1, 1, 2]),
+                    }
+                ],
+            },
+            "ttl_s": draw.choice([2, 5, 15]),
+        }
+        for _ in range(3):
+            if token is not None:
+                shown = await self._present(draw, shop, account, token, order_id, path)
+                if shown is None:
+                    return
+                order["presented"] = [shown]
+            reply = await self._insist(draw, shop.url, path, order, shop.key)
+            if reply.status != 422 or "old" not in str(reply.json.get("detail")):
+                break
+        self._counts[f"{way}_{reply.status}"] += 1
+        if reply.status != 201:
+            return
+        if is_wrong and any(one.get("token_id") for one in reply.json["redemptions"]):
+            self._auditor.violated(f"{shop.name} has taken a token of another merchant")
+        if way == "direct":
+            self._promised(shop, reply)
+        elif way in ("redeem", "release"):
+            await asyncio.sleep(draw.uniform(0, 4))
+            after = f"/v1/reservations/{order_id}/{way}"
+            reply = await self._insist(draw, shop.url, after, None, shop.key)
+            self._counts[f"{way}_then_{reply.status}"] += 1
+            if way == "redeem" and reply.status == 200:
+                self._promised(shop, reply)
+        if draw.random() < 0.3 and way == "direct":  # a till that has lost the answer
+            again = await self._insist(draw, shop.url, path, order, shop.key)
+            if again.status != 201 or _said(again) != _said(reply):
+                self._auditor.violated(f"{order_id} was repeated and got {again}, not {reply}")
+            self._counts["repeated"] += 1
+        if order_id in self._auditor.promises and draw.random() < 0.4:
+            await self._bring_back(draw, shop, order_id, int(order["cart"]["lines"][0]["quantity"]))
+
+    async def _present(
+        self, draw: Random, shop: Shop, account: str | None, token: str, order_id: str, path: str
+    ) -> dict[str, str] | None:
+        wanted = {"token_id": token, "order_id": order_id, "account_id": account, "path": path}
+        wallet = self._places.wallet
+        reply = await self._insist(draw, wallet, "/v1/presentations", wanted, self._wallet_key)
+        if reply.status != 201:
+            self._counts[f"present_{reply.status}"] += 1
+            return None
+        return {"token": reply.json["token"], "proof": reply.json["proof"]}
+
+    async def _bring_back(self, draw: Random, shop: Shop, order_id: str, quantity: int) -> None:
+        await asyncio.sleep(draw.uniform(0, 3))
+        back: dict[str, Any] = {"reversal_id": f"r-{order_id}"}
+        if quantity > 1 and draw.random() < 0.5:
+            back["lines"] = [{"line_id": "1", "quantity": 1}]
+        path = f"/v1/orders/{order_id}/reversals"
+        reply = await self._insist(draw, shop.url, path, back, shop.key)
+        self._counts[f"reversed_{reply.status}"] += 1
+
+    def _promised(self, shop: Shop, reply: Reply) -> None:
+        said = reply.json
+        if said["redemptions"] and not said.get("receipt"):
+            self._auditor.violated(f"{said['order_id']} was redeemed without a receipt")
+        self._auditor.promises[said["order_id"]] = Promise(shop.url, said["order_id"], _said(reply))
+
+    async def _insist(self, draw: Random, url: str, path: str, document: Any, key: str) -> Reply:
+        """Ask until there is an answer; the same request each time."""
+        for _ in range(TRIES_MAX):
+            try:
+                reply = await ask(self._network, "POST", url + path, document, key)
+            except httpx.HTTPError:
+                self._counts["shopper_without_answer"] += 1
+            else:
+                if reply.status not in AGAIN:
+                    return reply
+            await asyncio.sleep(draw.uniform(0.2, PAUSE_S))
+        return Reply(0, {})
+
+
+async def ask(network: Network, method: str, url: str, document: Any, key: str) -> Reply:
+    """One request with an API key. Raises httpx.HTTPError when no answer came."""
+    headers = {"Authorization": f"Bearer {key}"}
+    content = b""
+    if document is not None:
+        content = json.dumps(document).encode()
+        headers["Content-Type"] = "application/json"
+    answer = await network.send(httpx.Request(method, url, headers=headers, content=content))
+    return Reply(answer.status_code, json.loads(answer.content) if answer.content else None)
+
+
+def _said(reply: Reply) -> tuple[tuple[str, int], ...]:
+    """What was redeemed, by redemption; later reversals do not change it."""
+    return tuple(
+        sorted((str(o["redemption_id"]), int(o["amount_minor"])) for o in reply.json["redemptions"])
+    )
