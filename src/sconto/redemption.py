@@ -7,8 +7,8 @@ for want of it. Never: a database, a clock. `servers/merchant` stores what is de
 1. The engine says what applies (`sconto.cart`); it knows no stock.
 2. What applies must be covered: one use and its whole amount from one open allotment. A promotion
    that is not covered is taken out and the cart is evaluated again, so that another may take its
-   place and no cent is promised that cannot be given. Of several tokens of one promotion only those
-   that are not covered are taken out.
+   place and no cent is promised that cannot be given. Of several tokens or unique codes of one
+   promotion only those that are not covered are taken out.
 """
 
 import hashlib
@@ -98,7 +98,8 @@ def decide(
     """
     uncovered: list[Uncovered] = []
     excluded: set[str] = set()
-    lacking: set[str] = set()
+    lacking: set[tuple[str | None, str | None]] = set()
+    unique = {one.code for one in holder.codes}
     parts: dict[str, Sequence[Part]] = {}
     while True:
         view: Source = Without(promotions, excluded) if excluded else promotions
@@ -113,18 +114,23 @@ def decide(
         uncovered += missing
         covered = {one.applied.promotion_id for one in spends}
         for one in missing:
-            if one.applied.token_id is not None and one.applied.promotion_id in covered:
-                lacking.add(one.applied.token_id)
+            token_id, code = one.applied.token_id, one.applied.code
+            is_one_of_many = token_id is not None or code in unique
+            if is_one_of_many and one.applied.promotion_id in covered:
+                lacking.add((token_id, code))
             else:
                 excluded.add(one.applied.promotion_id)
 
 
-def _without(holder: Holder, token_ids: Collection[str]) -> Holder:
-    """The holder without some tokens: those that a ledger cannot cover beside the others."""
-    if not token_ids:
+def _without(holder: Holder, lacking: Collection[tuple[str | None, str | None]]) -> Holder:
+    """The holder without some tokens and unique codes: those that a ledger cannot cover too."""
+    if not lacking:
         return holder
-    kept = tuple(token for token in holder.tokens if token.token_id not in token_ids)
-    return msgspec.structs.replace(holder, tokens=kept)
+    return msgspec.structs.replace(
+        holder,
+        tokens=tuple(one for one in holder.tokens if (one.token_id, None) not in lacking),
+        codes=tuple(one for one in holder.codes if (None, one.code) not in lacking),
+    )
 
 
 def _with_refusals(evaluation: Evaluation, uncovered: Sequence[Uncovered]) -> Evaluation:

@@ -267,9 +267,10 @@ def handler(server: Any, endpoints: Mapping[str, Endpoint]) -> ASGIApp:
         started = time.perf_counter()
         method = scope["method"]  # type: ignore[typeddict-item]
         found = endpoints.get("GET" if method == "HEAD" else method)
+        answer: Answer | Stream
+        call: Call | None = None
         if found is None:
             answer = _method_not_allowed(endpoints)
-            call = None
         else:
             answer, call = await _answer(server, found, scope, receive)
         await _send(send, answer, is_head=method == "HEAD")

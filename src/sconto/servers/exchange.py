@@ -98,7 +98,7 @@ class Deliverer:
     def _committed(self, destinations: set[str]) -> None:
         loop = self._loop
         if loop is not None and not loop.is_closed():
-            for destination in destinations:
+            for destination in sorted(destinations):  # a set's order is not the same twice
                 loop.call_soon_threadsafe(self.wake, destination)
 
     async def _run(self, destination: str, wake: asyncio.Event) -> None:

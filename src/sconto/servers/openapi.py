@@ -9,7 +9,7 @@ import msgspec
 import sconto
 from sconto.servers import problems
 from sconto.servers.config import Home
-from sconto.servers.endpoint import Endpoint
+from sconto.servers.endpoint import JSON, Endpoint
 from sconto.servers.scopes import SCOPES
 
 _PARAMETER = re.compile(r"\{(\w+):(\w+)\}")
@@ -94,6 +94,9 @@ def _operation(declared: Endpoint, schema_of: dict[int, Any]) -> dict[str, Any]:
         operation["security"] = (
             [{"signature": []}] if declared.scope == "peer" else [{"key": []}, {"signature": []}]
         )
+    if declared.accepts is None and declared.accepts_type != JSON:
+        text = {declared.accepts_type: {"schema": {"type": "string"}}}
+        operation["requestBody"] = {"required": True, "content": text}
     if declared.accepts is not None:
         content: dict[str, Any] = {"schema": schema_of[id(declared.accepts)]}
         if declared.accepts_example is not None:

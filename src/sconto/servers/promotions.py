@@ -176,7 +176,7 @@ async def add_version(server: Any, call: Call) -> PromotionDocument:
     version = _signed(server, terms)
 
     def command(tx: Tx) -> PromotionDocument:
-        known = _promised_here(call, tx.connection)
+        known = promised_here(call, tx.connection)
         if known.terms_digest == version.terms_digest:
             return _document(tx.connection, known)
         if version.version != known.version + 1:
@@ -231,7 +231,7 @@ async def act_on_promotion(server: Any, call: Call) -> PromotionDocument:
     sources, target = _ACTS[act]
 
     def command(tx: Tx) -> PromotionDocument:
-        known = _promised_here(call, tx.connection)
+        known = promised_here(call, tx.connection)
         if known.status == target:
             return _document(tx.connection, known)
         if known.status not in sources:
@@ -266,7 +266,7 @@ async def top_up(server: Any, call: Call) -> PromotionDocument:
         raise InvalidInputError("say how much to add: uses or amount_minor", field="uses")
 
     def command(tx: Tx) -> PromotionDocument:
-        known = _promised_here(call, tx.connection)
+        known = promised_here(call, tx.connection)
         reference = f"top-up:{added.top_up_id}"
         before = tx.read(
             sa.select(transfers.c.uses, transfers.c.minor).where(
@@ -343,7 +343,7 @@ async def list_promotions(server: Any, call: Call) -> dict[str, Any]:
 )
 async def show_promotion(server: Any, call: Call) -> PromotionDocument:
     with server.base.store.read() as connection:
-        promotion = _own(call, connection)
+        promotion = own(call, connection)
         document = _document(connection, promotion)
     return msgspec.structs.replace(document, terms=msgspec.Raw(promotion.document))
 
@@ -472,9 +472,9 @@ def _signed(server: Any, terms: Terms) -> store.Version:
     )
 
 
-def _promised_here(call: Call, connection: sa.Connection) -> store.Promotion:
+def promised_here(call: Call, connection: sa.Connection) -> store.Promotion:
     """The caller's own promotion in the path; only whoever promised can change a promise."""
-    promotion = _own(call, connection)
+    promotion = own(call, connection)
     if promotion.hub is not None:
         raise ConflictError(
             f"{promotion.promotion_id} is promised at {promotion.hub}",
@@ -485,7 +485,7 @@ def _promised_here(call: Call, connection: sa.Connection) -> store.Promotion:
     return promotion
 
 
-def _own(call: Call, connection: sa.Connection) -> store.Promotion:
+def own(call: Call, connection: sa.Connection) -> store.Promotion:
     """The promotion in the path, or 404 when it is not there or another tenant's."""
     promotion = store.get(connection, call.params["promotion_id"])
     if promotion is None or not (

@@ -5,6 +5,7 @@ to the process; while a world runs they belong to its seed. `migrate` does nothi
 simulated disk starts as a copy of a migrated one. One world runs in a process at a time.
 """
 
+import atexit
 import contextlib
 import logging
 import random
@@ -19,8 +20,11 @@ from typing import Any
 
 import httpx
 
+from sqlalchemy.engine import Engine
+
 from sconto.servers import app
-from sconto.store.database import migrate
+from sconto.store import writer
+from sconto.store.database import migrate, open_engine
 from sconto.store.writer import Store
 
 #: Disks are files in memory where the machine has such a place.
@@ -45,6 +49,7 @@ def replaced(
         (app, "Store", make_store),
         (app, "migrate", lambda url: None),
         (app, "lock_home", lambda home: contextlib.nullcontext()),
+        (writer, "open_engine", _engine),
         (secrets, "token_bytes", lambda size=32: bytes_of.randbytes(size or 32)),
     ]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in ports]
@@ -62,12 +67,22 @@ def replaced(
 
 
 @cache
+def folder() -> Path:
+    """Where the disks of this process's worlds are, one world after another."""
+    made = Path(tempfile.mkdtemp(prefix="sconto-sim-", dir=MEMORY))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
+
+
+@cache
+def _engine(url: str, *, read_only: bool = False) -> Engine:
+    """Disks have the same names in every world, so that statements are compiled once."""
+    return open_engine(url, read_only=read_only)
+
+
+@cache
 def blank_disk() -> bytes:
     """A migrated, empty database, made once per process."""
-    folder = Path(tempfile.mkdtemp(prefix="sconto-blank-", dir=MEMORY))
-    try:
-        path = folder / "blank.db"
-        migrate(f"sqlite:///{path}")
-        return path.read_bytes()
-    finally:
-        shutil.rmtree(folder)
+    path = folder() / "blank.db"
+    migrate(f"sqlite:///{path}")
+    return path.read_bytes()

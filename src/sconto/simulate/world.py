@@ -8,7 +8,6 @@
 """
 
 import asyncio
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
@@ -59,12 +58,9 @@ class Run:
 
 def simulate(seed: str, ablation: str | None = None) -> Run:
     """Run one seed to its end; `ablation` is the name of a safeguard that is taken out."""
-    folder = Path(tempfile.mkdtemp(prefix="sconto-sim-", dir=outside.MEMORY))
-    world = World(seed, folder, ablation)
-    try:
-        return world.run()
-    finally:
-        remove(folder)
+    folder = outside.folder() / "world"
+    remove(folder)
+    return World(seed, folder, ablation).run()
 
 
 class World:

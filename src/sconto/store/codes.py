@@ -10,6 +10,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from sconto.base.canonical import b64url
 from sconto.base.errors import invariant
 from sconto.store.prepared import Prepared
 from sconto.store.schema import code_jobs, codes
@@ -43,6 +44,11 @@ class UniqueCode(NamedTuple):
     promotion_id: str
     terms_digest: str
     uses_left: int
+
+    @property
+    def token_id(self) -> str:
+        """The id of the one token that it is worth, in redemptions and in the journal."""
+        return f"c_{b64url(self.code_hash)[:24]}"
 
 
 _JOB = [code_jobs.c[name] for name in CodeJob._fields]

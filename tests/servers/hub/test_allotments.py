@@ -48,7 +48,8 @@ async def test_the_last_units_go_out_and_then_there_are_none(world):
     await world.deliver(world.shop, *[request()] * 4)
     await world.settle_outbox()
     assert [g["uses"] for g in world.shop.of_type(GRANTED)] == [1, 1, 1]
-    assert world.shop.of_type(REFUSED) == [{"promotion_id": "oaty-10"}] * 2
+    refused = {"promotion_id": "oaty-10", "needed_uses": 1, "needed_minor": 1}
+    assert world.shop.of_type(REFUSED) == [refused] * 2
     assert world.column(budgets.c.free_uses) == [0]
     answer = await world.call(
         "POST",
@@ -73,7 +74,7 @@ async def test_a_closed_part_is_free_again_once(world, till_of):
     await till.report(till.entry(token_id=token_id))
     said = {"allotment_id": till.allotment_id, "spent_uses": 1, "spent_minor": 100}
     said["last_sequence"] = world.shop.sent
-    await world.deliver(world.shop, (CLOSED, said | {"spent_uses": 2}))
+    await world.deliver(world.shop, (CLOSED, said | {"spent_uses": 0}))
     assert world.parked()[0].startswith("closure_mismatch")
     assert world.column(budgets.c.open_uses) == [49]
     for _ in range(2):

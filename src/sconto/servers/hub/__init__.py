@@ -26,7 +26,6 @@ from sconto.ledger import Amounts
 from sconto.servers import admin, promotions
 from sconto.servers.app import Base, wall_clock_ms
 from sconto.servers.config import Home
-from sconto.servers.limits import Guesses
 from sconto.servers.hub import (
     allotments,
     catalogue,
@@ -40,6 +39,7 @@ from sconto.servers.hub import (
     status,
 )
 from sconto.servers.hub.catalogue import Catalogue
+from sconto.servers.limits import Guesses
 from sconto.store import access
 from sconto.store import promotions as promotion_store
 from sconto.store.writer import Tx

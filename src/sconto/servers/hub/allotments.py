@@ -98,7 +98,7 @@ def allotment_requested(hub: "Hub", tx: Tx, source: str, data: dict[str, Any]) -
     promotion = offers.standing(tx.connection, [asked.promotion_id])[asked.promotion_id]
     needed = Amounts(asked.needed_uses, asked.needed_minor)
     if promotion.status == "ended":
-        _refuse(tx, asked.promotion_id, source)
+        _refuse(tx, asked.promotion_id, source, needed)
     else:
         grant(hub, tx, asked.promotion_id, source, needed, len(merchants))
 
@@ -182,7 +182,7 @@ def grant(
         epoch=home.incarnation,
     )
     if isinstance(granted, Refused):
-        _refuse(tx, promotion_id, merchant)
+        _refuse(tx, promotion_id, merchant, needed)
         requests.remember(tx, promotion_id, merchant, needed)
         _ask_others(tx, promotion_id, merchant)
         return
@@ -227,8 +227,13 @@ def check_merchant(hub: "Hub", source: str) -> None:
         raise ForbiddenError(f"{source} is not a merchant", field="source")
 
 
-def _refuse(tx: Tx, promotion_id: str, merchant: str) -> None:
-    tx.send(merchant, REFUSED, promotion_id, {"promotion_id": promotion_id})
+def _refuse(tx: Tx, promotion_id: str, merchant: str, needed: Amounts) -> None:
+    data = {
+        "promotion_id": promotion_id,
+        "needed_uses": needed.uses,
+        "needed_minor": needed.minor,
+    }
+    tx.send(merchant, REFUSED, promotion_id, data)
 
 
 EVENT_HANDLERS = {

@@ -6,6 +6,7 @@ then it is a promotion engine for one shop.
 
     checkout.py    evaluate, reserve, redeem, release         -> sconto.redemption, store.orders
     returns.py     reverse a redemption, whole or by lines    -> sconto.cart.returns
+    codes.py       unique codes: make, import, export; minting.py makes them -> store.codes
     clients.py     recognise a client, coupon information     -> sconto.tokens, store.coupons
     offers.py      accept hubs' promotions; events from hubs  -> store.promotions, store.ledger
     closing.py     give parts of hubs' budgets back           -> store.ledger
@@ -27,7 +28,17 @@ from sconto.servers import admin, promotions
 from sconto.servers.app import Base, wall_clock_ms
 from sconto.servers.config import Home
 from sconto.servers.limits import Guesses
-from sconto.servers.merchant import checkout, clients, closing, frames, offers, pages, returns
+from sconto.servers.merchant import (
+    checkout,
+    clients,
+    closing,
+    codes,
+    frames,
+    offers,
+    pages,
+    returns,
+)
+from sconto.servers.merchant.minting import Mint
 from sconto.servers.merchant.shelf import Shelf
 from sconto.servers.merchant.status import StatusLists
 from sconto.servers.merchant.stock import Stock
@@ -52,6 +63,7 @@ class Merchant:
         *offers.ENDPOINTS,
         *checkout.ENDPOINTS,
         *returns.ENDPOINTS,
+        *codes.ENDPOINTS,
         *clients.ENDPOINTS,
         *frames.ENDPOINTS,
         *pages.ENDPOINTS,
@@ -63,6 +75,7 @@ class Merchant:
         self.shelf = Shelf(self.base.store)
         self.shelf.load()
         self.stock = Stock(self.base.store, home.url)
+        self.mint = Mint(self.base.store, home.secret)
         #: A till's key serves many shoppers, of whom some mistype.
         self.code_guesses = Guesses(
             "codes", burst=1000, every_ms=100, burst_all=5000, every_all_ms=20
@@ -75,9 +88,11 @@ class Merchant:
     async def start(self) -> None:
         await self.base.start()
         self.status_lists = StatusLists(self.base)
+        self.mint.start()
         self._expiry = asyncio.create_task(self._expire(), name="expire reservations")
 
     async def stop(self) -> None:
+        await self.mint.stop()
         self._expiry.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._expiry

@@ -39,7 +39,7 @@ from sconto.servers.merchant.recognise import (
     holding,
     verify_presented,
 )
-from sconto.store import coupons, ledger, orders
+from sconto.store import codes, coupons, ledger, orders
 from sconto.store.orders import Order, Redemption
 from sconto.store.writer import Tx
 from sconto.terms.codes import normalise_code
@@ -146,7 +146,7 @@ async def evaluate_cart(server: "Merchant", call: Call) -> EvaluationReply:
     else:
         claims = _verified(server, call, request, request.order_id or "", at_ms)
         with server.base.store.read() as connection:
-            held = holding(connection, request.cart, request.client, claims, at_ms)
+            held = _holding(server, connection, request, claims, at_ms)
         _count_guesses(server, call, held)
     decision = _decide(server, held, server.stock.available, "", at_ms)
     return EvaluationReply(evaluation=decision.evaluation)
@@ -317,6 +317,16 @@ def _verified(
     )
 
 
+def _holding(
+    server: "Merchant",
+    connection: sa.Connection,
+    request: EvaluationRequest | CheckoutRequest,
+    claims: list[TokenClaims],
+    at_ms: int,
+) -> Holding:
+    return holding(connection, request.cart, request.client, claims, at_ms, server.mint.digest)
+
+
 def _decide(
     server: "Merchant", held: Holding, available: Available, order_id: str, at_ms: int
 ) -> Decision:
@@ -349,7 +359,7 @@ async def _check_out(
         known = orders.find(tx, request.order_id)
         if known is not None:
             return _repeated(tx.connection, known, body_hash, state)
-        held = holding(tx.apart, request.cart, request.client, claims, at_ms)
+        held = _holding(server, tx.apart, request, claims, at_ms)
         _count_guesses(server, call, held)
         available = partial(ledger.available_to, tx, server.base.home.url)
         decision = _decide(server, held, available, request.order_id, at_ms)
@@ -468,6 +478,8 @@ def _keep(
             day=day_of(at_ms, zone).isoformat(),
             is_direct=is_direct,
         )
+        if one.code is not None and one.token_id is not None:
+            entry = msgspec.structs.replace(entry, token_id=one.token_id)
         record(server, tx, entry, receipt if is_direct else None)
         if is_direct:
             _settle_own(server, tx, one)
@@ -497,14 +509,20 @@ def _use(
     terms = server.shelf.get(applied.terms_digest)
     if terms is not None and terms.hub is not None and wants_more(left.left, left.granted):
         _ask_for_more(server, tx, terms.hub, applied.promotion_id, Amounts(1, 1))
-    use_number = coupons.take_use(tx, applied.token_id) if applied.token_id else None
+    token_id, use_number = applied.token_id, None
+    code = held.codes.get(applied.code or "")
+    if token_id is not None:
+        use_number = coupons.take_use(tx, token_id)
+    elif code is not None and code.terms_digest == applied.terms_digest:
+        codes.take_use(tx, code.code_hash)
+        token_id, use_number = code.token_id, 1
     return Redemption(
         redemption_id=spend.redemption_id,
         order_id=request.order_id,
         merchant=server.base.home.url,
         promotion_id=applied.promotion_id,
         terms_digest=applied.terms_digest,
-        token_id=applied.token_id,
+        token_id=token_id,
         use_number=use_number,
         code=applied.code,
         allotment_id=spend.allotment_id,
@@ -552,9 +570,18 @@ def _end_reservation(
     orders.change_state(tx, order, state)
     for one in used:
         ledger.give_back(tx, one.allotment_id, Amounts(1, one.amount_minor))
-        if one.token_id is not None:
-            coupons.give_use_back(tx, one.token_id)
+        give_use_back(server, tx, one)
         record(server, tx, _entry(server, one, state), None)
+
+
+def give_use_back(server: "Merchant", tx: Tx, used: Redemption) -> None:
+    """The token or unique code of a redemption that was undone can be used again."""
+    if used.token_id is None:
+        return
+    if used.code is None:
+        coupons.give_use_back(tx, used.token_id)
+    else:
+        codes.give_use_back(tx, server.mint.digest(used.code))
 
 
 def _entry(
@@ -603,8 +630,8 @@ def _record_refusal(
 
     What only the ledger could not cover (`always`) is counted however it came into the cart.
     """
-    coupon = held.coupons.get(refusal.token_id or "")
-    digest = coupon.terms_digest if coupon else refusal.terms_digest
+    known = held.coupons.get(refusal.token_id or "") or held.codes.get(refusal.presented_code or "")
+    digest = known.terms_digest if known else refusal.terms_digest
     terms = server.shelf.get(digest) if digest else None
     is_shown = {refusal.token_id, refusal.presented_code} & held.shown
     if terms is None or digest is None:

@@ -4,13 +4,13 @@ A part from which something is reserved is spent no further and is closed when t
 has ended; `finish` looks for such parts every second. A merchant closes
 
 1. what a hub asks for and it has not needed of late (`sconto.allotment.close_requested.v1`);
-2. scattered rests, when the hub has nothing more: it gets what is left of them as one part;
+2. rests that are too small for what it needs, when the hub has no more: it may get them as one;
 3. everything of a promotion that has ended, or in which it takes part no longer.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from sconto.base.documents import from_builtins
 from sconto.base.fields import Identifier
@@ -35,6 +35,8 @@ class _CloseRequested(Struct, kw_only=True):
 
 class _Refused(Struct, kw_only=True):
     promotion_id: Identifier
+    needed_uses: Annotated[int, Meta(ge=0)] = 0
+    needed_minor: Annotated[int, Meta(ge=0)] = 0
 
 
 def close_requested(server: "Merchant", tx: Tx, source: str, data: dict[str, Any]) -> None:
@@ -49,13 +51,13 @@ def close_requested(server: "Merchant", tx: Tx, source: str, data: dict[str, Any
 
 
 def allotment_refused(server: "Merchant", tx: Tx, source: str, data: dict[str, Any]) -> None:
-    """The hub has nothing to grant just now. Several rests are given back, to become one part."""
-    promotion_id = from_builtins(data, _Refused, what="event").promotion_id
-    if _hub_of(tx, promotion_id) != source:
+    """The hub has not so much to grant just now. Rests may make it up: they are given back."""
+    event = from_builtins(data, _Refused, what="event")
+    if _hub_of(tx, event.promotion_id) != source:
         return
-    held = _held(server, tx, promotion_id)
-    if len(held) > 1:
-        for part in held:
+    needed = Amounts(event.needed_uses, event.needed_minor)
+    for part in _held(server, tx, event.promotion_id):
+        if not needed.fits(part.left):
             _close(tx, source, part)
 
 

@@ -5,6 +5,8 @@ proof by its holder's key that is bound to this merchant and this order (RFC 944
 not told yet is then taken from the token itself, so a late hub is no reason to turn anybody away.
 """
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
@@ -15,9 +17,11 @@ from sconto.base.clock import MS_PER_SECOND
 from sconto.base.documents import Document
 from sconto.base.errors import InvalidInputError
 from sconto.base.ids import handle_of, normalise_handle
-from sconto.cart import Cart, HeldToken, Holder
+from sconto.cart import Cart, HeldCode, HeldToken, Holder
 from sconto.cart.model import STRANGER
+from sconto.store import codes as unique_codes
 from sconto.store import coupons
+from sconto.store.codes import UniqueCode
 from sconto.store.coupons import Coupon
 from sconto.tokens import TokenClaims, verify_proof, verify_token
 
@@ -48,8 +52,10 @@ class Holding(NamedTuple):
     shown: frozenset[str]
     #: Coupons that only the presented token told of.
     learned: tuple[Coupon, ...]
-    #: Codes that are no coupon's handle here.
+    #: Codes that are neither a coupon's handle nor a unique code here.
     unknown: tuple[str, ...] = ()
+    #: Unique codes, used or not, as they were typed.
+    codes: Mapping[str, UniqueCode] = MappingProxyType({})
 
 
 def verify_presented(
@@ -120,9 +126,12 @@ def holding(
     client: str | None,
     presented: list[TokenClaims],
     at_ms: int,
+    digest: Callable[[str], bytes],
 ) -> Holding:
     """The holder of a cart: tokens that were presented, typed as handles, or known of the client.
 
+    `digest` gives what the datastore has of a unique code. Such a code is worth one token, but is
+    no proof of who typed it, as it may be short: the answer about it stays the strangers'.
     Raises InvalidInputError when a presented token has no use left.
     """
     known: dict[str, Coupon] = {}
@@ -143,6 +152,7 @@ def holding(
         shown.add(coupon.token_id)
     codes: list[str] = []
     unknown: list[str] = []
+    unique: dict[str, UniqueCode] = {}
     for code in cart.codes:
         coupon = _of_handle(connection, code)
         if coupon is not None and _is_usable(coupon, at_ms):
@@ -152,7 +162,11 @@ def holding(
             codes.append(code)
             shown.add(code)
             if coupon is None:
-                unknown.append(code)
+                found = unique_codes.find(connection, digest(code))
+                if found is None:
+                    unknown.append(code)
+                else:
+                    unique[code] = found
     if client is not None:
         for coupon in coupons.usable(connection, client, at_ms):
             known.setdefault(coupon.token_id, coupon)
@@ -164,9 +178,14 @@ def holding(
         )
         for coupon in known.values()
     )
-    holder = Holder(client=client, proven=bool(known), tokens=tokens)
+    held_codes = tuple(
+        HeldCode(code=code, terms_digest=one.terms_digest)
+        for code, one in unique.items()
+        if one.uses_left
+    )
+    holder = Holder(client=client, proven=bool(known), tokens=tokens, codes=held_codes)
     rest = cart if len(codes) == len(cart.codes) else _with_codes(cart, tuple(codes))
-    return Holding(holder, rest, known, frozenset(shown), tuple(learned), tuple(unknown))
+    return Holding(holder, rest, known, frozenset(shown), tuple(learned), tuple(unknown), unique)
 
 
 def anonymous(cart: Cart) -> Holding:

@@ -14,13 +14,13 @@ from sconto.base.clock import day_of
 from sconto.base.documents import Document, decode
 from sconto.base.errors import ConflictError, InvalidInputError
 from sconto.base.fields import Identifier
-from sconto.cart import Evaluation, HeldToken, Holder
+from sconto.cart import Evaluation, HeldCode, HeldToken, Holder
 from sconto.cart.model import LINE_QUANTITY_MAX, decode_cart
 from sconto.cart.returns import Kept, bring_back, keep_all
 from sconto.ledger import Amounts, Entry
 from sconto.redemption import redemption_id
 from sconto.servers.endpoint import Answer, Call, endpoint
-from sconto.servers.merchant.checkout import find_order, record
+from sconto.servers.merchant.checkout import find_order, give_use_back, record
 from sconto.store import coupons, ledger, orders
 from sconto.store.orders import Order, Redemption
 from sconto.store.writer import Tx
@@ -159,7 +159,7 @@ def _reverse(
 
 
 def _holder(tx: Tx, order: Order, used: list[Redemption]) -> Holder:
-    """Who bought, with the tokens that were used, to evaluate again as it was then."""
+    """Who bought, with the tokens and unique codes that were used, to evaluate again as it was then."""
     tokens = []
     for one in used:
         coupon = coupons.get(tx.connection, one.token_id) if one.token_id else None
@@ -171,7 +171,12 @@ def _holder(tx: Tx, order: Order, used: list[Redemption]) -> Holder:
                     clipped_at_ms=coupon.clipped_at_ms,
                 )
             )
-    return Holder(client=order.client_ref, proven=True, tokens=tuple(tokens))
+    codes = tuple(
+        HeldCode(code=one.code, terms_digest=one.terms_digest)
+        for one in used
+        if one.code is not None and one.token_id is not None
+    )
+    return Holder(client=order.client_ref, proven=True, tokens=tuple(tokens), codes=codes)
 
 
 def _coming(kept: Kept, request: ReversalRequest) -> dict[str, int]:
@@ -218,8 +223,8 @@ def _take_back(
         ledger.unsettle(tx, used.allotment_id, amounts, used.redemption_id)
     else:
         ledger.give_back(tx, used.allotment_id, amounts)
-    if is_complete and used.token_id is not None:
-        coupons.give_use_back(tx, used.token_id)
+    if is_complete:
+        give_use_back(server, tx, used)
     entry = Entry(
         kind="reversed",
         promotion_id=used.promotion_id,
