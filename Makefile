@@ -4,13 +4,16 @@
 PYTHON  ?= python3
 WORKERS ?= 2
 ARGS    ?=
+SEEDS   ?= 200
+SEED    ?=
 
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.made
 PYTEST := $(BIN)/python -m pytest
 BENCH  := $(BIN)/python -m sconto.bench
-SIM    := $(PYTEST) tests/simulation -q
+PEERS  := .venv-bench
+SIM    := $(BIN)/python -m sconto.simulate
 DOCS   := $(wildcard README.md docs)
 LOCK    = --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
           --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(ARGS)
@@ -18,11 +21,11 @@ LOCK    = --quiet --universal --python-version 3.11 --fork-strategy fewest --gen
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test check format-check lint types layers fmt bench sim docs lock venv clean
+.PHONY: help demo serve test check format-check lint types layers fmt bench bench-engine sim docs lock venv clean
 
 help: ## list the targets (this list)
 	@echo "Usage: make TARGET [ARGS='...'] [PYTHON=python3.12]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## the whole network on real data; ARGS=--once stops when done, ARGS="--once --full" replays the whole year
 	$(BIN)/sconto demo $(ARGS)
@@ -54,8 +57,11 @@ fmt: $(STAMP) ## format the code and mend what the linter can mend
 bench: $(STAMP) ## every benchmark, one JSON object a line
 	$(BENCH) $(ARGS)
 
-sim: $(STAMP) ## the seeded simulation of a network that loses, doubles and reorders
-	$(SIM) $(ARGS)
+bench-engine: $(STAMP) $(PEERS)/.made bench-peers/node_modules/.made ## the promotion engine beside others; ARGS=--million a larger set too
+	$(BENCH).engine $(ARGS)
+
+sim: $(STAMP) ## the simulation of a network where everything fails: SEEDS=2000 runs many, SEED=17 replays one
+	$(SIM) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --processes $(WORKERS)) $(ARGS)
 
 docs: $(STAMP) ## run every code block of the README and of docs/
 	$(PYTEST) $(DOCS) $(ARGS)
@@ -63,12 +69,13 @@ docs: $(STAMP) ## run every code block of the README and of docs/
 lock: $(STAMP) ## resolve the dependencies into requirements/*.lock; ARGS=--upgrade takes newer ones
 	$(BIN)/uv pip compile pyproject.toml $(LOCK) -o requirements/runtime.lock
 	$(BIN)/uv pip compile pyproject.toml $(LOCK) --extra demo --group dev -o requirements/dev.lock
+	$(BIN)/uv pip compile requirements/bench.in $(LOCK) -o requirements/bench.lock
 	rm -f $(STAMP)
 
 venv: $(STAMP) ## make .venv from the lock file (every other target does it too)
 
-clean: ## remove .venv, caches and what the demo wrote
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
+clean: ## remove the environments, caches and what the demo wrote
+	rm -rf $(VENV) $(PEERS) bench-peers/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
 	rm -f demo-summary.json
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -80,3 +87,17 @@ $(STAMP): requirements/dev.lock pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+# Other engines, for `bench-engine` only. What cannot be had is left out, and the benchmark says so.
+$(PEERS)/.made: requirements/bench.lock | $(STAMP)
+	@echo "Making $(PEERS) from requirements/bench.lock (once) ..."
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/bench.lock
+	@touch $@
+
+bench-peers/node_modules/.made: bench-peers/package-lock.json
+	@if command -v npm >/dev/null; then \
+	  echo "Installing bench-peers/package-lock.json (once) ..."; \
+	  if (cd bench-peers && npm ci --ignore-scripts --no-audit --no-fund --silent); then touch $@; \
+	  else echo "npm ci failed: Vendure and Medusa are left out"; rm -rf bench-peers/node_modules; fi; \
+	else echo "npm is not installed: Vendure and Medusa are left out"; fi

@@ -8,7 +8,7 @@ that changes something carries an id of the caller's, so that it may be repeated
         order = await shop.redeem(order_id="o-1", cart=cart, client="card-1234")
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +23,8 @@ from sconto.terms import Terms, encode_terms
 
 Json = Any
 TIMEOUT_S = 60.0
+#: A file of a million codes is answered once all of it is stored.
+IMPORT_TIMEOUT_S = 600.0
 
 
 class ProblemError(PeerError):
@@ -80,6 +82,8 @@ class Client:
         document: Json = None,
         *,
         body: bytes | None = None,
+        media_type: str = "application/json",
+        timeout_s: float = TIMEOUT_S,
         query: Mapping[str, Any] | None = None,
     ) -> Json:
         """One request; None in the top level of `document` and `query` means "not given"."""
@@ -92,15 +96,30 @@ class Client:
                 path,
                 content=content,
                 params={k: v for k, v in (query or {}).items() if v is not None},
-                headers={"Content-Type": "application/json"} if content is not None else {},
+                headers={"Content-Type": media_type} if content is not None else {},
+                timeout=timeout_s,
             )
         except httpx.HTTPError as error:
-            raise WireError(
-                f"{self.url} cannot be reached: {str(error) or type(error).__name__}", url=self.url
-            ) from None
+            raise self._unreachable(error) from None
         if answer.status_code >= 400:
             raise ProblemError(answer.status_code, _problem(answer))
         return msgspec.json.decode(answer.content) if answer.content else None
+
+    async def stream(self, path: str) -> AsyncIterator[bytes]:
+        """A large answer in parts, as they come; WireError also when it breaks off."""
+        try:
+            async with self._http.stream("GET", path) as answer:
+                if answer.status_code >= 400:
+                    await answer.aread()
+                    raise ProblemError(answer.status_code, _problem(answer))
+                async for part in answer.aiter_bytes():
+                    yield part
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+
+    def _unreachable(self, error: httpx.HTTPError) -> WireError:
+        why = str(error) or type(error).__name__
+        return WireError(f"{self.url} cannot be reached: {why}", url=self.url)
 
     async def is_ready(self) -> bool:
         """Whether the server serves requests."""
@@ -187,6 +206,15 @@ class PromoterClient(Client):
         query = {"after": after, "limit": limit, "status": status}
         return await self.call("GET", "/v1/promotions", query=query)
 
+    async def lint(self, terms: Terms) -> Json:
+        """What to look at again before terms are published."""
+        return await self.call("POST", "/v1/lint", {"terms": msgspec.Raw(encode_terms(terms))})
+
+    async def sentence(self, promotion_id: str, *, language: str = "en") -> Json:
+        """What a promotion promises, in one sentence."""
+        path = f"/v1/promotions/{_in_path(promotion_id)}/sentence"
+        return await self.call("GET", path, query={"lang": language})
+
 
 class HubClient(PromoterClient):
     """A hub."""
@@ -243,9 +271,10 @@ class MerchantClient(PromoterClient):
         presented: Iterable[Json] = (),
         order_id: str | None = None,
         at: datetime | None = None,
+        dry_run: Json = None,
     ) -> Json:
-        """What a cart gets; nothing is spent."""
-        document = _checkout(order_id, cart, client, presented, at)
+        """What a cart gets; nothing is spent. A dry run supposes `at`, `terms`, drafts."""
+        document = {**_checkout(order_id, cart, client, presented, at), "dry_run": dry_run}
         return await self.call("POST", "/v1/evaluations", document)
 
     async def reserve(
@@ -261,6 +290,38 @@ class MerchantClient(PromoterClient):
         """Hold what a cart gets until it is redeemed, released or expires."""
         document = {**_checkout(order_id, cart, client, presented, at), "ttl_s": ttl_s}
         return await self.call("POST", "/v1/reservations", document)
+
+    async def make_codes(
+        self, promotion_id: str, job_id: str, count: int, *, prefix: str = ""
+    ) -> Json:
+        """Start a job that makes unique codes, or look at it: once per `job_id`."""
+        document = {"job_id": job_id, "count": count, "prefix": prefix}
+        return await self.call("POST", _code_jobs(promotion_id), document)
+
+    async def code_jobs(self, promotion_id: str) -> Json:
+        return await self.call("GET", _code_jobs(promotion_id))
+
+    async def code_job(self, promotion_id: str, job_id: str) -> Json:
+        """How far a job has come."""
+        return await self.call("GET", _code_jobs(promotion_id, job_id))
+
+    def export_codes(self, promotion_id: str, job_id: str) -> AsyncIterator[bytes]:
+        """The codes of a job, as CSV in parts."""
+        return self.stream(f"{_code_jobs(promotion_id, job_id)}/codes.csv")
+
+    async def import_codes(
+        self, promotion_id: str, csv: bytes, *, job_id: str | None = None
+    ) -> Json:
+        """Import a CSV file with a column `code`; all of it or nothing."""
+        path = f"/v1/promotions/{_in_path(promotion_id)}/codes/import"
+        return await self.call(
+            "POST",
+            path,
+            body=csv,
+            media_type="text/csv",
+            timeout_s=IMPORT_TIMEOUT_S,
+            query={"job_id": job_id},
+        )
 
     async def redeem_reserved(self, order_id: str) -> Json:
         return await self.call("POST", f"/v1/reservations/{_in_path(order_id)}/redeem")
@@ -460,6 +521,11 @@ def _checkout(
     document = {"order_id": order_id, "cart": cart, "client": client, "at": _instant(at)}
     shown = list(presented)
     return {**document, "presented": shown} if shown else document
+
+
+def _code_jobs(promotion_id: str, job_id: str | None = None) -> str:
+    path = f"/v1/promotions/{_in_path(promotion_id)}/code-jobs"
+    return path if job_id is None else f"{path}/{_in_path(job_id)}"
 
 
 def _instant(at: datetime | None) -> str | None:

@@ -66,10 +66,15 @@ def split(amount_minor: int, weights: Sequence[int]) -> list[int]:
     total = sum(weights)
     if total == 0:
         return [amount_minor, *([0] * (len(weights) - 1))] if weights else []
-    parts = [amount_minor * weight // total for weight in weights]
+    shares = [amount_minor * weight for weight in weights]
+    parts = [share // total for share in shares]
     rest = amount_minor - sum(parts)
-    if rest:
-        remainders = [-(amount_minor * weight % total) for weight in weights]
+    if rest == 1:
+        # What is commonest needs no sorting: the first of the largest remainders.
+        remainders = [share % total for share in shares]
+        parts[remainders.index(max(remainders))] += 1
+    elif rest:
+        remainders = [-(share % total) for share in shares]
         for i in sorted(range(len(weights)), key=remainders.__getitem__)[:rest]:
             parts[i] += 1
     return parts

@@ -10,6 +10,10 @@ load comes from another process. It must never know how a server decides: it onl
     load.py        a process that sends requests as fast as it is told, and times the answers
     throughput.py  no-op, evaluate, redeem: requests per second
     latency.py     redemptions at a fixed rate: p50 and p99
+    engine.py      the promotion engine by itself and beside others (`make bench-engine`)
+    promotion_sets.py  sets of any size, and real carts for them
+    evaluator.py   a process that compiles one set and times `evaluate` on it
+    peers.py       other engines, driven by the programs in `bench-peers/`
 
 Absolute numbers belong to the machine; compare ratios. Read `throughput.py` first.
 """

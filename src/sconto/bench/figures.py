@@ -13,13 +13,15 @@ class Figure(msgspec.Struct, kw_only=True):
     """
 
     bench: str
-    value: float
+    #: None where it could not be measured; `reason` says why.
+    value: float | None
     unit: str
     target: float | None = None
     holds: bool | None = None
     ratio: float | msgspec.UnsetType = msgspec.UNSET
     #: Which bench of the same run `ratio` is of.
     ratio_to: str | msgspec.UnsetType = msgspec.UNSET
+    reason: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +57,20 @@ def at_most(bench: str, value: float, unit: str, *, target: float | None) -> Fig
     """A figure that shall be `target` or less."""
     holds = None if target is None else value <= target
     return Figure(bench=bench, value=round(value, 2), unit=unit, target=target, holds=holds)
+
+
+def within(
+    bench: str, value: float, unit: str, *, ratio: float, ratio_to: str, target: float | None
+) -> Figure:
+    """A figure that is a ratio to another, which shall be `target` or less."""
+    figure = at_least(bench, value, unit, ratio=ratio, ratio_to=ratio_to, target=target)
+    figure.holds = None if target is None else ratio <= target
+    return figure
+
+
+def missing(bench: str, unit: str, reason: str) -> Figure:
+    """A figure that could not be measured."""
+    return Figure(bench=bench, value=None, unit=unit, reason=reason)
 
 
 def line(figure: Figure) -> str:

@@ -7,12 +7,15 @@ products that these baskets hold twice or more, the rest for the products bought
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from sconto.base.errors import InvalidInputError
 from sconto.terms import Terms, terms_from
+
+if TYPE_CHECKING:
+    from sconto.demo.journey import Journey
 
 LINES = 8
 #: A budget that no run uses up.
@@ -34,15 +37,7 @@ class Groceries(msgspec.Struct, frozen=True):
 
 def load_groceries() -> Groceries:
     """Read the data set; InvalidInputError says how to get it where it is not installed."""
-    try:
-        from sconto.demo.journey import DEMO_WINDOW, load_journey
-    except ImportError:
-        raise InvalidInputError(
-            "the data set of the benchmarks is not installed",
-            code="not_found",
-            remedy="pip install 'sconto[demo]', or run `make bench`",
-        ) from None
-    journey = load_journey(DEMO_WINDOW)
+    journey = journey_of_demo()
     baskets = [basket for basket in journey.baskets if len(basket.lines) == LINES]
     doubled = Counter(
         line.product_id for basket in baskets for line in basket.lines if line.quantity > 1
@@ -70,6 +65,19 @@ def load_groceries() -> Groceries:
             )
     products = dict.fromkeys([*applying, *(product for product, _ in bought.most_common())])
     return Groceries(tuple(carts), tuple(products))
+
+
+def journey_of_demo() -> "Journey":
+    """The demo's weeks of the data set; InvalidInputError says how to get it."""
+    try:
+        from sconto.demo.journey import DEMO_WINDOW, load_journey
+    except ImportError:
+        raise InvalidInputError(
+            "the data set of the benchmarks is not installed",
+            code="not_found",
+            remedy="pip install 'sconto[demo]', or run `make bench`",
+        ) from None
+    return load_journey(DEMO_WINDOW)
 
 
 def cart_of(lines: Sequence[dict[str, Any]], store: str) -> bytes:

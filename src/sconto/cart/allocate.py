@@ -5,6 +5,7 @@ their ids, so that it does not matter how the cart was sorted. The parts always 
 """
 
 from collections.abc import Sequence
+from operator import gt
 
 from sconto.base.errors import invariant
 from sconto.base.money import split
@@ -27,9 +28,7 @@ def allocate(amount_minor: int, weights: Sequence[int], rooms: Sequence[int]) ->
     """
     amount = min(amount_minor, sum(rooms))
     parts = split(amount, weights)
-    if all(part <= room for part, room in zip(parts, rooms, strict=True)):
-        return parts
-    return _fill(amount, weights, rooms)
+    return _fill(amount, weights, rooms) if any(map(gt, parts, rooms)) else parts
 
 
 def _fill(amount: int, weights: Sequence[int], rooms: Sequence[int]) -> list[int]:

@@ -83,7 +83,9 @@ def refusal(application: Application, blocked: Blocked, *, full: bool) -> Refusa
     if is_presented and not full:
         return uniform(application.token_id, application.code)
     promotion = application.promotion
-    unmet = sorted(blocked.unmet, key=lambda one: _PRECEDENCE[one.code])
+    unmet = blocked.unmet
+    if len(unmet) > 1:
+        unmet = sorted(unmet, key=lambda one: _PRECEDENCE[one.code])
     code = blocked.code
     if code is ReasonCode.NO_EFFECT or code is None:
         invariant(bool(unmet) or code is not None, "a refusal has a reason")

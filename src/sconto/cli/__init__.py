@@ -7,6 +7,7 @@ exit code 2.
 
     app.py         the commands of all servers: init, serve, tenants, keys, peers, ...
     promotions.py  promotions of a hub or merchant     merchant.py, wallet.py  their own commands
+    authoring.py   terms in files, without a server    codes.py     a merchant's unique codes
     api.py         one call to a server                output.py    how a document is shown
 """
 

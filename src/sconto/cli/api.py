@@ -2,11 +2,12 @@
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from sconto.base.errors import InvalidInputError, WireError
-from sconto.client import Client
+from sconto.client import TIMEOUT_S, Client
 from sconto.servers.config import check_url, load_home
 
 KEY_VARIABLE = "SCONTO_API_KEY"
@@ -41,16 +42,41 @@ class Api:
         document: Any = None,
         *,
         body: bytes | None = None,
+        media_type: str = "application/json",
+        timeout_s: float = TIMEOUT_S,
         query: dict[str, str | None] | None = None,
     ) -> Any:
         """The decoded answer; raises ProblemError in the server's own words, or WireError."""
 
-        async def one() -> Any:
+        async def one(client: Client) -> Any:
+            return await client.call(
+                method,
+                path,
+                document,
+                body=body,
+                media_type=media_type,
+                timeout_s=timeout_s,
+                query=query,
+            )
+
+        return self._run(one)
+
+    def download(self, path: str, write: Callable[[bytes], Any]) -> None:
+        """Write a large answer down as it comes; raises like `call`, also when it breaks off."""
+
+        async def all_of_it(client: Client) -> None:
+            async for part in client.stream(path):
+                write(part)
+
+        self._run(all_of_it)
+
+    def _run(self, act: Callable[[Client], Awaitable[Any]]) -> Any:
+        async def with_client() -> Any:
             async with Client(self.url, self._key) as client:
-                return await client.call(method, path, document, body=body, query=query)
+                return await act(client)
 
         try:
-            return asyncio.run(one())
+            return asyncio.run(with_client())
         except WireError as error:
             error.field, error.remedy = "--url", "is it served?"
             raise

@@ -6,7 +6,7 @@ import typer
 
 import sconto
 from sconto.base.errors import ScontoError
-from sconto.cli import demo, merchant, promotions, wallet
+from sconto.cli import authoring, demo, merchant, promotions, restore, wallet
 from sconto.cli.api import Api
 from sconto.cli.options import HomeOption, JsonOption, OptionalHome, UrlOption
 from sconto.cli.output import show
@@ -272,11 +272,13 @@ def _database() -> typer.Typer:
 hub_commands = server_commands("hub")
 merchant_commands = server_commands("merchant")
 wallet_commands = server_commands("wallet")
-for _commands in (hub_commands, merchant_commands):
+for _kind, _commands in (("hub", hub_commands), ("merchant", merchant_commands)):
     _commands.add_typer(promotions.commands, name="promotion")
+    restore.add_to(_commands, _kind)
 merchant.add_to(merchant_commands)
 wallet.add_to(wallet_commands)
 app.add_typer(hub_commands, name="hub")
 app.add_typer(merchant_commands, name="merchant")
 app.add_typer(wallet_commands, name="wallet")
+app.add_typer(authoring.commands, name="promotions")
 app.command("demo")(demo.demo)

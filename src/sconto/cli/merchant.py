@@ -8,6 +8,7 @@ from urllib.parse import quote
 import typer
 
 from sconto.base.errors import InvalidInputError
+from sconto.cli import codes
 from sconto.cli.api import Api
 from sconto.cli.options import (
     FileArgument,
@@ -30,6 +31,7 @@ FRAME_FILES_MAX = 200
 def add_to(commands: typer.Typer) -> None:
     """Add the merchant's own commands to those that all servers have."""
     commands.add_typer(frame_commands, name="frame")
+    commands.add_typer(codes.commands, name="codes")
     commands.command()(accept)
     commands.command()(evaluate)
     commands.command()(redeem)

@@ -21,6 +21,8 @@ from sconto.base.errors import invariant
 #: The cap of a dimension that the terms do not limit. It is a number like any other, so that no
 #: code path treats "no limit" apart; 10^15 uses or minor units are never reached.
 UNLIMITED = 10**15
+#: More than this is granted only to who needs more at once.
+SHARE_MAX = 10**10
 
 
 class Account(StrEnum):
@@ -78,10 +80,11 @@ class Budget:
 def grant_size(free: Amounts, needed: Amounts, holders: int) -> Amounts | Refused:
     """How much a holder gets: half of its fair share of what is free, and at least its need.
 
-    Grants shrink as `free` shrinks, and the last units go out exactly as needed.
+    Grants shrink as `free` shrinks, and the last units go out exactly as needed. A share is at most
+    `SHARE_MAX`, so that a dimension without a limit lasts for as many grants as anybody makes.
 
     >>> grant_size(Amounts(1000, UNLIMITED), Amounts(1, 500), holders=2)
-    Amounts(uses=250, minor=250000000000000)
+    Amounts(uses=250, minor=10000000000)
     >>> grant_size(Amounts(3, 900), Amounts(1, 100), holders=2)
     Amounts(uses=1, minor=225)
     >>> grant_size(Amounts(3, 99), Amounts(1, 100), holders=2)
@@ -89,7 +92,7 @@ def grant_size(free: Amounts, needed: Amounts, holders: int) -> Amounts | Refuse
     """
     if not needed.fits(free):
         return Refused("budget_exhausted", needed, free)
-    share = Amounts(free.uses // (2 * holders), free.minor // (2 * holders))
+    share = Amounts(*(min(part // (2 * holders), SHARE_MAX) for part in free))
     return Amounts(max(needed.uses, share.uses), max(needed.minor, share.minor))
 
 

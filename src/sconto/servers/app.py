@@ -190,7 +190,13 @@ class Base:
             "kind": self.home.kind,
             "version": sconto.__version__,
             "peers_failing": len(self.deliverer.failures),
+            **self._alarms(),
         }
+
+    def _alarms(self) -> dict[str, Any]:
+        """Peers that know more of this server than it does: then it must not go on as it is."""
+        peers = sorted(self.deliverer.alarms)
+        return {"status": events.RESTORED, "restored_for": peers} if peers else {}
 
 
 class Server(Protocol):

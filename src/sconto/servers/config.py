@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from sconto.base.canonical import b64url, b64url_decode
@@ -130,7 +130,7 @@ def create_home(
     return load_home(folder)
 
 
-def load_home(folder: Path, kind: str | None = None) -> Home:
+def load_home(folder: Path, kind: str | None = None, *, is_restoring: bool = False) -> Home:
     """Read a home; `kind` is what it must be, where given.
 
     Raises InvalidInputError when there is none, it is of another kind, or others can read its keys.
@@ -169,9 +169,67 @@ def load_home(folder: Path, kind: str | None = None) -> Home:
         raise InvalidInputError(f"{folder} cannot be read: {error}", field="home") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidInputError(f"{folder} is damaged: {error!r}", field="home") from None
+    if config.get(_RESTORING) and not is_restoring:
+        raise InvalidInputError(
+            f"the restore of {folder} was not finished",
+            code="restore_unfinished",
+            field="home",
+            remedy=f"run `sconto {home.kind} restore` again",
+        )
     if kind is not None and home.kind != kind:
         raise InvalidInputError(f"{folder} is the home of a {home.kind}", field="home")
     return home
+
+
+def renew_incarnation(folder: Path, kind: str, now_ms: int, random: Callable[[int], bytes]) -> Home:
+    """Give a restored home a new incarnation, and keep it from serving until `end_restore`.
+
+    Begun before and not ended: goes on with the same new incarnation.
+    """
+    config = _read_config(folder)
+    if not config.get(_RESTORING):
+        load_home(folder, kind)
+        config = {
+            **config,
+            "incarnation": new_id(now_ms, random(ID_RANDOM_BYTES)),
+            _RESTORING: config["incarnation"],
+        }
+        _replace_private(folder / "config.json", json.dumps(config, indent=2))
+    return load_home(folder, kind, is_restoring=True)
+
+
+def end_restore(folder: Path) -> None:
+    """The datastore has followed: the home may serve again."""
+    config = _read_config(folder)
+    config.pop(_RESTORING, None)
+    _replace_private(folder / "config.json", json.dumps(config, indent=2))
+
+
+def incarnation_before(folder: Path) -> str:
+    """The incarnation that a home had before its restore began."""
+    return str(_read_config(folder).get(_RESTORING, ""))
+
+
+#: In `config.json` while a restore is under way: the incarnation before.
+_RESTORING = "restoring"
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"{folder} cannot be read: {error}", field="home") from None
+    if not isinstance(config, dict):
+        raise InvalidInputError(f"{folder} is damaged", field="home")
+    return config
+
+
+def _replace_private(path: Path, text: str) -> None:
+    """Write a file anew, whole or not at all."""
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    _write_private(new, text)
+    new.replace(path)
 
 
 def lock_home(home: Home) -> IO[str]:

@@ -184,12 +184,7 @@ class Call:
         if at is None:
             return self.now_ms
         self.principal.require("replay")
-        if at.tzinfo is None:
-            raise InvalidInputError("at needs a UTC offset", field="at", remedy="end it with Z")
-        at_ms = to_ms(at)
-        if not 0 <= at_ms <= INSTANT_MAX_MS:
-            raise InvalidInputError("at is not between the years 1970 and 9000", field="at")
-        return at_ms
+        return instant_ms(at)
 
     def limit(self, default: int = 50, most: int = 1000) -> int:
         """`limit` of a list, bounded."""
@@ -243,6 +238,16 @@ class Call:
             return answer
 
         return run
+
+
+def instant_ms(at: datetime, field: str = "at") -> int:
+    """Milliseconds of an instant in a document; InvalidInputError for one that cannot be meant."""
+    if at.tzinfo is None:
+        raise InvalidInputError("at needs a UTC offset", field=field, remedy="end it with Z")
+    at_ms = to_ms(at)
+    if not 0 <= at_ms <= INSTANT_MAX_MS:
+        raise InvalidInputError("at is not between the years 1970 and 9000", field=field)
+    return at_ms
 
 
 NOBODY = Principal("", "nobody", frozenset())

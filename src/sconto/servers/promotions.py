@@ -30,7 +30,7 @@ from sconto.terms import TERMS_BYTES_MAX, Terms, decode_terms, encode_terms, ter
 
 TERMS_TYPE = "promo-terms+jws"
 _BODY_BYTES_MAX = TERMS_BYTES_MAX + 4096
-_EXAMPLE_TERMS = {
+EXAMPLE_TERMS = {
     "promotion_id": "oaty-10",
     "title": "10 % off Oaty",
     "currency": "USD",
@@ -117,7 +117,7 @@ class StatisticsDocument(Document):
     scope="promotions:write",
     summary="Publish the first version of a promotion's terms",
     accepts=NewPromotion,
-    accepts_example={"terms": _EXAMPLE_TERMS, "launch": True},
+    accepts_example={"terms": EXAMPLE_TERMS, "launch": True},
     returns=PromotionDocument,
     status=201,
     max_bytes=_BODY_BYTES_MAX,
@@ -163,7 +163,7 @@ async def add_promotion(server: Any, call: Call) -> PromotionDocument:
     scope="promotions:write",
     summary="Publish the next version of a promotion's terms",
     accepts=NewVersion,
-    accepts_example={"terms": {**_EXAMPLE_TERMS, "version": 2}},
+    accepts_example={"terms": {**EXAMPLE_TERMS, "version": 2}},
     returns=PromotionDocument,
     status=201,
     max_bytes=_BODY_BYTES_MAX,

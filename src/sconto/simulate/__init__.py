@@ -13,6 +13,8 @@ same run: `python -m sconto.simulate --seed X` replays one, `make sim SEEDS=N` r
     world.py       topology of a seed, introduction of the servers, the course of a run
     shoppers.py    the workload, and what shoppers were promised
     auditor.py     what must hold after every commit, and when all is healed
+    trace.py       what happened, as a hash and as the last events of each host
+    campaign.py    many seeds, or one again: the command line
     ablations.py   safeguards taken out, which the auditor must notice
 
 It knows all rooms and no room knows it. Read `world.py`, then `auditor.py`.

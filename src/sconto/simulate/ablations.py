@@ -1,3 +1,209 @@
-"""stub"""
+"""Safeguards taken out, in simulation only: the auditor must notice each of them.
 
-ABLATIONS = {}
+An ablation is a context in which one safeguard of the real code does nothing. If the auditor then
+finds nothing, it is the auditor that is broken: the tests run each of them on seeds that catch it.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from sconto import tokens
+from sconto.base.canonical import b64url_decode
+from sconto.ledger import Amounts
+from sconto.servers import exchange as receiving
+from sconto.servers.merchant import recognise
+from sconto.store import exchange, journal, ledger, orders
+from sconto.store.schema import allotments
+from sconto.store.writer import Store, Tx
+
+if TYPE_CHECKING:
+    from sconto.simulate.world import World
+
+Ablation = Callable[["World"], AbstractContextManager[None]]
+
+
+@contextlib.contextmanager
+def _instead(*changes: tuple[Any, str, Any]) -> Iterator[None]:
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
+    for owner, name, value in changes:
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)
+
+
+def no_inbox(world: "World") -> AbstractContextManager[None]:
+    """An event that was applied is applied again when it comes again."""
+    receive = exchange.receive
+
+    def again(connection: Any, source: str, event_id: str, sequence: int, now_ms: int) -> bool:
+        if sequence > exchange.received(connection, source):
+            receive(connection, source, event_id, sequence, now_ms)
+        return True
+
+    def is_next(tx: Tx, source: str, event: Any) -> bool:
+        return bool(event.sequence <= exchange.received(tx.connection, source) + 1)
+
+    return _instead((exchange, "receive", again), (receiving, "_is_next", is_next))
+
+
+@contextlib.contextmanager
+def no_grant_ids(world: "World") -> Iterator[None]:
+    """A grant that comes again is taken again, beside an inbox that does not notice either."""
+    accept = ledger.accept
+
+    def again(tx: Tx, part: ledger.Allotment) -> bool:
+        if accept(tx, part):
+            return True
+        tx.write(
+            sa.update(allotments)
+            .where(allotments.c.allotment_id == part.allotment_id)
+            .values(
+                granted_uses=allotments.c.granted_uses + part.granted.uses,
+                left_uses=allotments.c.left_uses + part.granted.uses,
+                granted_minor=allotments.c.granted_minor + part.granted.minor,
+                left_minor=allotments.c.left_minor + part.granted.minor,
+            )
+        )
+        return True
+
+    with no_inbox(world), _instead((ledger, "accept", again)):
+        yield
+
+
+@contextlib.contextmanager
+def no_sync(world: "World") -> Iterator[None]:
+    """A crash takes the last commit with it, although it was acknowledged."""
+    world.disks_forget = True
+    world.at_least = ("kill",)
+    yield
+
+
+def no_guard(world: "World") -> AbstractContextManager[None]:
+    """Units are taken from a part whether they are there or not."""
+    available = ledger.available
+
+    def plenty(tx: Tx, holder: str, promotion_ids: Any) -> Any:
+        found = available(tx.connection, holder, promotion_ids)
+        lots = Amounts(10**12, 10**12)
+        return {key: [part._replace(left=lots) for part in parts] for key, parts in found.items()}
+
+    def take(tx: Tx, allotment_id: str, amounts: Amounts) -> ledger.Allotment:
+        columns = allotments.c
+        tx.write(
+            sa.update(allotments)
+            .where(columns.allotment_id == allotment_id)
+            .values(
+                left_uses=sa.func.max(columns.left_uses - amounts.uses, 0),
+                left_minor=sa.func.max(columns.left_minor - amounts.minor, 0),
+            )
+        )
+        part = ledger.get(tx.connection, allotment_id)
+        return part  # type: ignore[return-value]
+
+    return _instead((ledger, "available_to", plenty), (ledger, "spend", take))
+
+
+def no_audience(world: "World") -> AbstractContextManager[None]:
+    """A merchant takes tokens that are for another one."""
+    verify_token, verify_proof = tokens.verify_token, tokens.verify_proof
+
+    def any_token(token: str, keys: Any, *, audience: str, at_ms: Any) -> Any:
+        return verify_token(token, keys, audience=_said(token)["aud"], at_ms=at_ms)
+
+    def any_proof(proof: str, token: str, claims: Any, *, url: str, **options: Any) -> Any:
+        return verify_proof(proof, token, claims, url=_said(proof)["htu"], **options)
+
+    return _instead((recognise, "verify_token", any_token), (recognise, "verify_proof", any_proof))
+
+
+def _said(jws: str) -> Any:
+    return json.loads(b64url_decode(jws.split(".")[1]))
+
+
+def no_common_commit(world: "World") -> AbstractContextManager[None]:
+    """Statistics are counted in a second transaction, which a crash in between forgets."""
+    commit, add = Store._commit, journal._add
+
+    def twice(store: Store, jobs: Any) -> Exception | None:
+        folds: list[Any] = []
+        with _instead((journal, "_add", lambda connection, fold: folds.append(fold))):
+            error = commit(store, jobs)
+        if error is None and folds:
+            with store._connection.begin():
+                for fold in folds:
+                    add(store._connection, fold)
+        return error
+
+    return _instead((Store, "_commit", twice))
+
+
+def no_outbox(world: "World") -> AbstractContextManager[None]:
+    """Events are written down in a second transaction, which a crash in between forgets."""
+    world.at_least = ("crash_after",)
+    commit, append = Store._commit, exchange.append
+
+    def twice(store: Store, jobs: Any) -> Exception | None:
+        drafts: list[Any] = []
+
+        def later(connection: Any, source: str, now_ms: int, events: Any) -> set[str]:
+            drafts.extend(events)
+            return set()
+
+        with _instead((exchange, "append", later)):
+            error = commit(store, jobs)
+        if error is None and drafts:
+            with store._connection.begin():
+                told = append(store._connection, store.source, store.clock(), drafts)
+            store.on_commit(told)
+        return error
+
+    return _instead((Store, "_commit", twice))
+
+
+@contextlib.contextmanager
+def timer_reclaim(world: "World") -> Iterator[None]:
+    """The hub takes parts back when a merchant was silent for a while, and gives them to others."""
+
+    async def reclaim() -> None:
+        hub = world.hosts[0]
+
+        def command(tx: Tx) -> None:
+            for promotion_id in world.auditor.caps:
+                for part in ledger.of_promotion(tx.connection, promotion_id):
+                    ledger.reclaim(tx, part.allotment_id)
+
+        while True:
+            await asyncio.sleep(3)
+            if hub.is_up:
+                hub.run(hub.server.base.store.write(command))
+
+    world.also.append(reclaim)
+    yield
+
+
+def no_reversal_ids(world: "World") -> AbstractContextManager[None]:
+    """A return that comes again is taken again."""
+    world.at_least = ("reset",)
+    return _instead((orders, "reversal", lambda connection, order_id, reversal_id: None))
+
+
+ABLATIONS: dict[str, Ablation] = {
+    "inbox": no_inbox,
+    "grants": no_grant_ids,
+    "sync": no_sync,
+    "guard": no_guard,
+    "audience": no_audience,
+    "statistics": no_common_commit,
+    "outbox": no_outbox,
+    "reclaim": timer_reclaim,
+    "reversals": no_reversal_ids,
+}

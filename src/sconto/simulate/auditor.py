@@ -120,10 +120,10 @@ class Auditor:
                 f"C: at {host.name} the part {row[0]} lacks {row[1:3]}, used are {row[3:]}"
             )
         self._tokens[host.name] = {str(t): _int(n) for t, n in self.ask(host, _TOKENS)}
-        uses: Counter[str] = Counter()
+        by_token: Counter[str] = Counter()
         for tokens in self._tokens.values():
-            uses.update(tokens)
-        for token_id, number in uses.items():
+            by_token.update(tokens)
+        for token_id, number in by_token.items():
             if number > 1:
                 self.violated(f"T: the token {token_id} of one use is used {number} times")
 
@@ -248,7 +248,8 @@ _USED = f"SELECT promotion_id, COUNT(*), {_NET} FROM redemptions WHERE {_HELD} G
 _TOKENS = f"SELECT token_id, COUNT(*) FROM redemptions WHERE {_HELD} AND token_id > '' GROUP BY 1"  # noqa: S608
 _PARTS = f"""
 SELECT * FROM (
-  SELECT allotment_id AS part, granted_uses - left_uses AS uses, granted_minor - left_minor AS minor,
+  SELECT allotment_id AS part, granted_uses - left_uses AS uses,
+    granted_minor - left_minor AS minor,
     (SELECT COUNT(*) FROM redemptions r WHERE r.allotment_id = a.allotment_id AND r.{_HELD}) AS n,
     (SELECT {_NET} FROM redemptions r WHERE r.allotment_id = a.allotment_id AND r.{_HELD}) AS m
   FROM allotments a WHERE state = 'open')
@@ -260,10 +261,11 @@ _TRANSFERS = """
 SELECT promotion_id, credit, SUM(uses), SUM(minor) FROM transfers GROUP BY 1, 2
 UNION ALL SELECT promotion_id, debit, -SUM(uses), -SUM(minor) FROM transfers GROUP BY 1, 2"""
 _SETTLED = (
-    f"SELECT promotion_id, COUNT(*), {_NET} FROM redemptions WHERE state = 'redeemed' GROUP BY 1"  # noqa: S608, E501
+    f"SELECT promotion_id, COUNT(*), {_NET} FROM redemptions WHERE state = 'redeemed' GROUP BY 1"  # noqa: S608
 )
 _LEFT = """
-SELECT promotion_id, SUM(left_uses), SUM(left_minor) FROM allotments WHERE state = 'open' GROUP BY 1"""
+SELECT promotion_id, SUM(left_uses), SUM(left_minor) FROM allotments
+WHERE state = 'open' GROUP BY 1"""
 _DISPUTED = "SELECT redemption_id, dispute FROM redemptions WHERE state = 'disputed'"
 _JOURNAL = "SELECT sequence, entry, hash FROM journal WHERE sequence > ? ORDER BY sequence"
 _CELLS = "SELECT promotion_id, merchant, day, {} FROM statistics".format(  # noqa: S608

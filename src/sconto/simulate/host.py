@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
-from sconto.servers.app import build_app
+from sconto.servers.app import Server, build_app
 from sconto.servers.config import Home
 from sconto.servers.hub import Hub
 from sconto.servers.merchant import Merchant
@@ -101,7 +101,7 @@ class Host:
         self._images: list[bytes] = []
         if name not in _APPS:
             slot = _Slot(KINDS[home.kind])
-            _APPS[name] = (slot, build_app(slot))
+            _APPS[name] = (slot, build_app(cast(Server, slot)))
         self._slot, self.app = _APPS[name]
 
     @property

@@ -15,9 +15,12 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 from sconto.base.errors import InvariantError
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 #: A run that takes more steps than this goes round in circles.
 STEPS_MAX = 2_000_000
@@ -77,8 +80,8 @@ class Loop(asyncio.AbstractEventLoop):
 
     def call_soon(
         self,
-        callback: Callable[..., Any],
-        *args: Any,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.Handle:
         if context is None:
@@ -89,8 +92,8 @@ class Loop(asyncio.AbstractEventLoop):
 
     def call_soon_threadsafe(
         self,
-        callback: Callable[..., Any],
-        *args: Any,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.Handle:
         return self.call_soon(callback, *args, context=context)
@@ -98,8 +101,8 @@ class Loop(asyncio.AbstractEventLoop):
     def call_later(
         self,
         delay: float,
-        callback: Callable[..., Any],
-        *args: Any,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         return self.call_at(self._now + max(delay, 0.0), callback, *args, context=context)
@@ -107,8 +110,8 @@ class Loop(asyncio.AbstractEventLoop):
     def call_at(
         self,
         when: float,
-        callback: Callable[..., Any],
-        *args: Any,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         context = context or contextvars.copy_context()
@@ -128,11 +131,13 @@ class Loop(asyncio.AbstractEventLoop):
         self.tasks.append(task)
         return task
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+    def run_in_executor(
+        self, executor: Any, func: Callable[[*Ts], T], *args: *Ts
+    ) -> asyncio.Future[T]:
         """Work for a thread: one step of the host that asked for it."""
         if executor is not None:
             raise NotImplementedError("there are no executors in the simulation")
-        future = self.create_future()
+        future: asyncio.Future[T] = self.create_future()
 
         def work() -> None:
             try:
@@ -170,7 +175,7 @@ class Loop(asyncio.AbstractEventLoop):
                 if not task.done():
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
                     try:
-                        task.get_coro().close()  # type: ignore[union-attr]
+                        task.get_coro().close()
                     except BaseException as error:
                         self.failures.append(f"after the end: {error!r}")
         finally:

@@ -40,10 +40,14 @@ class Nemesis:
         self._trace = trace
         self._counts = counts
         self._now = now
-        chosen = faults.sample(FAULTS, faults.randint(0, len(FAULTS)))
-        self.chosen = [name for name in FAULTS if name in chosen]
+        self.chosen: list[str] = []
         self.rough_s = faults.uniform(*ROUGH_S)
         self.is_over = False
+
+    def choose(self, at_least: tuple[str, ...] = ()) -> None:
+        """Draw the faults of this seed, beside those that there must be."""
+        drawn = self._faults.sample(FAULTS, self._faults.randint(0, len(FAULTS)))
+        self.chosen = [name for name in FAULTS if name in drawn or name in at_least]
 
     def begin(self) -> None:
         """Bad weather and bad disks, for as long as it is rough."""

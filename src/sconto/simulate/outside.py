@@ -19,7 +19,6 @@ from random import Random
 from typing import Any
 
 import httpx
-
 from sqlalchemy.engine import Engine
 
 from sconto.servers import app

@@ -73,11 +73,17 @@ class World:
         self._folder = folder
         self._workload = Random(f"{seed}/workload")
         self._faults = Random(f"{seed}/faults")
-        self.loop = Loop(Random(f"{seed}/schedule"))
+        #: What it lacks of a loop is what must not happen here.
+        self.loop = Loop(Random(f"{seed}/schedule"))  # type: ignore[abstract]
         self.trace = Trace(lambda: (round(self.loop.time() * 1e6), self.loop.steps))
         self.network = Network(self.loop, self._faults, self.trace, self.counts)
         self.hosts: list[Host] = []
         self._is_over = False
+        #: For ablations: disks that lose acknowledged commits, and what else runs in the world.
+        self.disks_forget = False
+        self.also: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        #: Faults that an ablation needs to do harm.
+        self.at_least: tuple[str, ...] = ()
 
     def run(self) -> Run:
         with ExitStack() as stack:
@@ -119,7 +125,7 @@ class World:
             )
         self.auditor = Auditor(caps, self.counts)
         self.network.audit = self.auditor
-        random = Random(f"{self.run_of.seed}/homes")
+        bytes_of = Random(f"{self.run_of.seed}/homes")
         for name in ["hub", *self._shop_names, "wallet"]:
             kind = name if name in ("hub", "wallet") else "merchant"
             home = create_home(
@@ -128,10 +134,11 @@ class World:
                 name=name,
                 url=f"https://{name}.example",
                 now_ms=START_MS,
-                random=random.randbytes,
+                random=bytes_of.randbytes,
                 frames_url="https://frames.example" if kind == "hub" else None,
             )
             host = Host(name, home, self.loop, self._faults, self.trace, self.counts)
+            host.disk.forgets = self.disks_forget
             host.on_commit = self.auditor.committed
             host.on_crash = self._crashed
             self.hosts.append(host)
@@ -139,6 +146,7 @@ class World:
         self.nemesis = Nemesis(
             self._faults, self.hosts, self.network, self.trace, self.counts, self.loop.time
         )
+        self.nemesis.choose(self.at_least)
         self.run_of.faults = self.nemesis.chosen
 
     def _make_store(self, url: str, *, source: str, clock: Callable[[], int]) -> Any:
@@ -187,6 +195,8 @@ class World:
         shoppers = Shoppers(self._workload, self.network, places, self.auditor, self.counts)
         self.nemesis.begin()
         rough = self._start("world", self.nemesis.run())
+        for course in self.also:
+            self._start("world", course())
         visits = self._workload.randint(4, 16)
         shopping = self._start("shoppers", shoppers.run(visits, self.nemesis.rough_s))
         await self._until(lambda: rough.done() or self._is_broken, 1e6)

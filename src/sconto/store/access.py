@@ -137,9 +137,20 @@ def keep_peer_keys(tx: Tx, url: str, jwks: Any, incarnation: str | None) -> None
         .values(
             jwks=msgspec.json.encode(jwks),
             jwks_fetched_at_ms=tx.now_ms,
-            incarnation=incarnation,
+            # It changes by an event only, in the order of the peer's stream.
+            incarnation=sa.func.coalesce(peers.c.incarnation, incarnation),
         )
     )
+
+
+def incarnation_of(connection: sa.Connection, url: str) -> str | None:
+    """The copy of its datastore that a peer serves now, as far as it has said."""
+    return connection.execute(sa.select(peers.c.incarnation).where(peers.c.url == url)).scalar()
+
+
+def set_incarnation(tx: Tx, url: str, incarnation: str) -> None:
+    """A peer serves another copy now."""
+    tx.write(sa.update(peers).where(peers.c.url == url).values(incarnation=incarnation))
 
 
 def list_peers(connection: sa.Connection) -> list[Peer]:

@@ -147,6 +147,18 @@ def give_use_back(tx: Tx, token_id: str) -> None:
     )
 
 
+def lower(tx: Tx, token_id: str, uses_left: int) -> None:
+    """No more uses than these are left; fewer stay fewer."""
+    tx.write(
+        sa.update(coupon_information)
+        .where(
+            coupon_information.c.token_id == token_id,
+            coupon_information.c.uses_left > max(uses_left, 0),
+        )
+        .values(uses_left=max(uses_left, 0))
+    )
+
+
 def revoke(tx: Tx, token_id: str) -> None:
     """The hub took the token back."""
     tx.write(

@@ -7,10 +7,10 @@ one transaction with its effect; a gap is refused, so the sender starts again fr
 A peer that was restored from a backup has less than it acknowledged: the newest `KEPT` events are
 kept after their acknowledgement and are sent again. A server that was restored itself has numbers
 that its peers know already: its streams start anew from 1 under a name of their own, and what waits
-in them keeps its ids, by which a peer knows what it has. Of a stream that has ended nothing is taken.
+in them keeps its ids, by which a peer knows what it has. Of an ended stream nothing is taken.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -206,9 +206,20 @@ def fall_back(connection: sa.Connection, destination: str, sequence: int, stream
     return changed.rowcount == 1
 
 
-def restart(connection: sa.Connection, stream: str) -> None:
-    """Start every stream anew under this name, with what waits in it: this server was restored."""
-    for known in streams(connection):
+def restart(connection: sa.Connection, stream: str, destinations: Iterable[str] = ()) -> None:
+    """Start every stream anew under this name, with what waits in it: this server was restored.
+
+    `destinations` get a stream of this name too, where there is none to them yet.
+    """
+    all_ = streams(connection)
+    missing = set(destinations) - {known.destination for known in all_}
+    for destination in sorted(missing):
+        connection.execute(
+            sa.insert(outbox_streams).values(
+                destination=destination, last_sequence=0, acked_sequence=0, stream=stream
+            )
+        )
+    for known in all_:
         waiting = pending(connection, known.destination, known.last_sequence)
         connection.execute(sa.delete(outbox).where(outbox.c.destination == known.destination))
         rows = [
@@ -275,6 +286,11 @@ def raise_alarm(tx: Any, peer: str, code: str) -> None:
     known = tx.read(sa.select(alarms.c.peer).where(alarms.c.peer == peer)).first()
     if known is None:
         tx.write(sa.insert(alarms).values(peer=peer, code=code, at_ms=tx.now_ms))
+
+
+def clear_alarms(connection: sa.Connection) -> None:
+    """This server has become another copy of itself: what peers knew of the old one is no news."""
+    connection.execute(sa.delete(alarms))
 
 
 def alarmed(connection: sa.Connection) -> set[str]:

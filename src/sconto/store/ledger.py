@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from sconto.base.errors import InvariantError, invariant
-from sconto.ledger import Amounts, Budget, Refused, grant_size
+from sconto.ledger import UNLIMITED, Amounts, Budget, Refused, grant_size
 from sconto.ledger.budget import Account
 from sconto.store.prepared import Prepared, Row, insert_into
 from sconto.store.schema import allotments, budgets, transfers
@@ -225,6 +225,72 @@ def write_off(tx: Tx, allotment_id: str) -> Amounts:
     return row.left
 
 
+def reopen(tx: Tx, part: Allotment) -> None:
+    """The holder of a part that was written off is there after all, and spends it alone."""
+    changed = tx.write(
+        sa.update(allotments)
+        .where(allotments.c.allotment_id == part.allotment_id, allotments.c.state == "written_off")
+        .values(state="open")
+    )
+    invariant(changed.rowcount == 1, "a part that was shown to be written off is")
+    move(tx, part, Account.WRITTEN_OFF, Account.OPEN, part.left, "present", part.allotment_id)
+
+
+def begin_epoch(tx: Tx, before: str) -> dict[str, int]:
+    """A restored backup: nothing of any budget is free, and nobody is known to hold a part.
+
+    What was granted in the epoch `before` and since may be spent; all of it is written off.
+    """
+    tx.write(sa.update(allotments).where(allotments.c.epoch == "").values(epoch=before))
+    query = sa.select(*_ALLOTMENT).where(allotments.c.state == "open")
+    parts = [_allotment(tuple(row)) for row in tx.read(query)]
+    for part in parts:
+        write_off(tx, part.allotment_id)
+    free = {}
+    for row in tx.read(sa.select(budgets)).mappings():
+        # Of what is not limited there is always more.
+        uses, minor = (0 if row[f"cap_{u}"] >= UNLIMITED else row[f"free_{u}"] for u in _UNITS)
+        free[row["promotion_id"]] = Amounts(uses, minor)
+    for promotion_id, amounts in free.items():
+        _move(tx, promotion_id, "free", "written_off", amounts)
+        _transfer(
+            tx, promotion_id, Account.FREE, Account.WRITTEN_OFF, amounts, "epoch", promotion_id
+        )
+    return {"budgets": len(free), "parts": len(parts)}
+
+
+def take_up(tx: Tx, part: Allotment) -> bool:
+    """Open a part that a backup did not know; False: there is not so much that may be it.
+
+    Its units are among those that the epoch began by writing off; what is not limited is free.
+    """
+    budget = budget_of(tx.connection, part.promotion_id)
+    if budget is None:
+        return False
+    dimensions = list(zip(part.granted, budget.cap, strict=True))
+    lost = Amounts(*(0 if cap >= UNLIMITED else granted for granted, cap in dimensions))
+    free = Amounts(*(granted if cap >= UNLIMITED else 0 for granted, cap in dimensions))
+    if not lost.fits(budget.written_off) or not free.fits(budget.free):
+        return False
+    insert(tx, part)
+    move(tx, part, Account.WRITTEN_OFF, Account.OPEN, lost, "present", part.allotment_id)
+    move(tx, part, Account.FREE, Account.OPEN, free, "present", part.allotment_id)
+    return True
+
+
+def write_off_own(tx: Tx, part: Allotment) -> Amounts:
+    """Nobody may spend what is left of this server's own budget, where that is limited."""
+    budget = budget_of(tx.connection, part.promotion_id)
+    invariant(budget is not None, "a budget is there for its own allotments")
+    if budget is None:
+        return Amounts(0, 0)
+    caps = zip(part.left, budget.cap, strict=True)
+    lost = Amounts(*(0 if cap >= UNLIMITED else left for left, cap in caps))
+    invariant(_take(tx, part.allotment_id, lost) is not None, "an open part has what it showed")
+    move(tx, part, Account.OPEN, Account.WRITTEN_OFF, lost, "write_off", part.allotment_id)
+    return lost
+
+
 def _end(tx: Tx, row: Allotment, state: str, left: Amounts) -> None:
     ended = tx.write(
         sa.update(allotments)
@@ -386,6 +452,16 @@ def get(connection: sa.Connection, allotment_id: str) -> Allotment | None:
     """One allotment."""
     row = _GET.first(connection, allotment_id=allotment_id)
     return None if row is None else _allotment(row)
+
+
+def open_of(connection: sa.Connection, holder: str) -> list[Allotment]:
+    """All open parts of a holder."""
+    query = (
+        sa.select(*_ALLOTMENT)
+        .where(allotments.c.holder == holder, allotments.c.state == "open")
+        .order_by(allotments.c.promotion_id, allotments.c.created_at_ms, allotments.c.allotment_id)
+    )
+    return [_allotment(tuple(row)) for row in connection.execute(query)]
 
 
 def of_promotion(connection: sa.Connection, promotion_id: str) -> list[Allotment]:

@@ -60,6 +60,12 @@ def merchants_of(connection: sa.Connection, promotion_id: str) -> list[str]:
     return list(connection.execute(query.order_by(acceptances.c.merchant)).scalars())
 
 
+def of_merchant(connection: sa.Connection, merchant: str) -> list[str]:
+    """The promotions that a merchant takes part in."""
+    query = sa.select(acceptances.c.promotion_id).where(acceptances.c.merchant == merchant)
+    return list(connection.execute(query.order_by(acceptances.c.promotion_id)).scalars())
+
+
 def accepted_by(connection: sa.Connection, merchant: str, promotion_ids: Iterable[str]) -> set[str]:
     """Those of the promotions that a merchant takes part in."""
     query = sa.select(acceptances.c.promotion_id).where(

@@ -143,6 +143,12 @@ def is_reserved_from(connection: sa.Connection, allotment_id: str) -> bool:
     return connection.execute(query.limit(1)).first() is not None
 
 
+def reserved(connection: sa.Connection, limit: int = 100) -> list[str]:
+    """Ids of reserved orders."""
+    query = sa.select(orders.c.order_id).where(orders.c.state == "reserved").limit(limit)
+    return list(connection.execute(query).scalars())
+
+
 def overdue(connection: sa.Connection, now_ms: int, limit: int = 100) -> list[str]:
     """Ids of reserved orders whose time is over."""
     query = (

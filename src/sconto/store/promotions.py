@@ -73,6 +73,12 @@ def page(
     return [Promotion(*row) for row in connection.execute(query)]
 
 
+def ids_of(connection: sa.Connection, tenant_id: str) -> frozenset[str]:
+    """The ids of a tenant's promotions."""
+    query = sa.select(promotions.c.promotion_id).where(promotions.c.tenant_id == tenant_id)
+    return frozenset(connection.execute(query).scalars())
+
+
 def versions(connection: sa.Connection, promotion_id: str | None = None) -> list[Version]:
     """All versions of one promotion's terms, or of all promotions, oldest first."""
     query = sa.select(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from sconto.base.errors import invariant
-from sconto.store.schema import redemptions
+from sconto.store.schema import redemptions, tokens
 from sconto.store.writer import Tx
 
 
@@ -43,12 +43,52 @@ def add(tx: Tx, report: Report) -> None:
     tx.write(sa.insert(redemptions).values(**report._asdict()))
 
 
+def disputed(connection: sa.Connection, allotment_id: str, dispute: str) -> list[Report]:
+    """Disputed redemptions from an allotment, of which nothing was taken back."""
+    query = _REPORT.where(
+        redemptions.c.allotment_id == allotment_id,
+        redemptions.c.state == "disputed",
+        redemptions.c.dispute == dispute,
+        redemptions.c.reversed_minor == 0,
+    ).order_by(redemptions.c.at_ms, redemptions.c.redemption_id)
+    return [Report(*row) for row in connection.execute(query)]
+
+
+def settle(tx: Tx, report: Report) -> None:
+    """A redemption that was disputed is paid after all."""
+    changed = tx.write(
+        sa.update(redemptions)
+        .where(
+            redemptions.c.redemption_id == report.redemption_id,
+            redemptions.c.state == "disputed",
+        )
+        .values(state="redeemed", dispute=None, use_number=report.use_number)
+    )
+    invariant(changed.rowcount == 1, "a redemption is in the state that it showed")
+
+
 def uses_taken(connection: sa.Connection, token_id: str) -> set[int]:
     """Numbers of the uses of a token that are redeemed and not reversed."""
     query = sa.select(redemptions.c.use_number).where(
         redemptions.c.token_id == token_id, redemptions.c.state == "redeemed"
     )
     return set(connection.execute(query).scalars())
+
+
+def uses_at(connection: sa.Connection, merchant: str, now_ms: int) -> dict[str, int]:
+    """How many uses of each token that is not over yet were redeemed at a merchant."""
+    query = (
+        sa.select(redemptions.c.token_id, sa.func.count())
+        .join(tokens, tokens.c.token_id == redemptions.c.token_id)
+        .where(
+            redemptions.c.merchant == merchant,
+            redemptions.c.state == "redeemed",
+            tokens.c.expires_at_ms > now_ms,
+        )
+        .group_by(redemptions.c.token_id)
+        .order_by(redemptions.c.token_id)
+    )
+    return {str(token_id): int(uses) for token_id, uses in connection.execute(query)}
 
 
 def is_in_order(connection: sa.Connection, merchant: str, order_id: str, promotion_id: str) -> bool:

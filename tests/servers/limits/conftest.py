@@ -89,6 +89,8 @@ class Site:
         self.net, self.folder = net, folder
         self.url = load_home(folder).url
         self.key = ""
+        #: Requests of others that it is at.
+        self.asked = 0
 
     async def start(self) -> None:
         home = load_home(self.folder)
@@ -104,6 +106,8 @@ class Site:
 
     async def stop(self) -> None:
         if self.net.running.pop(self.url, None) is not None:
+            while self.asked:  # as a real one answers what it has before it stops
+                await asyncio.sleep(0.005)
             await self.http.aclose()
             await self.server.stop()
 
@@ -153,6 +157,8 @@ class Site:
 
     def waits(self) -> bool:
         """Whether something is on its way to a server that is running."""
+        if self.url in self.net.away:
+            return False
         with self.store.read() as connection:
             return any(
                 stream.acked_sequence < stream.last_sequence
@@ -184,8 +190,11 @@ class Net:
         sender = request.headers.get("ucp-agent", "")
         if site is None or url in self.away or any(one in sender for one in self.away):
             raise httpx.ConnectError("nobody is there", request=request)
-        transport = site.http._transport
-        return await transport.handle_async_request(request)
+        site.asked += 1
+        try:
+            return await site.http._transport.handle_async_request(request)
+        finally:
+            site.asked -= 1
 
     async def add(self, kind: str, url: str) -> Site:
         folder = self.folder / url.removeprefix("https://")

@@ -357,7 +357,7 @@ async def test_a_frame_is_kept_and_sent_to_its_hub(
 
     network.servers[hub.url] = refuse
     refused = await shop.post("/v1/frames", content=body)
-    assert refused.problem == (502, "hub_refused", "frame_id")
+    assert refused.problem == (409, "hub_refused", "frame_id")
 
 
 async def test_a_frame_that_is_not_right_is_refused(

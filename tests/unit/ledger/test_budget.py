@@ -23,7 +23,7 @@ NONE = Amounts(0, 0)
         ((3, 900), (1, 100), 2, (1, 225)),
         ((3, 900), (0, 0), 2, (0, 225)),
         # without a limit there is a limit that nobody reaches
-        ((UNLIMITED, 100), (1, 50), 1, (UNLIMITED // 2, 50)),
+        ((UNLIMITED, 100), (1, 50), 1, (10**10, 50)),
     ],
 )
 def test_a_holder_gets_half_of_its_share_and_at_least_its_need(

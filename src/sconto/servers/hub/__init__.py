@@ -15,6 +15,8 @@ wallets, coupon information and parts of budgets for merchants. It never sees a 
     status.py       revocation, GET /v1/status-lists/{shard}    -> sconto.tokens
     allotments.py   events: taking part, grants, closures       -> sconto.ledger, store.ledger
     reports.py      events: what happened at checkouts          -> store.reports
+    writeoffs.py    POST /v1/merchants/{tenant_id}/write-offs   -> store.ledger
+    incarnations.py events: after a restore, ours or theirs     -> store.ledger, store.exchange
 
 Brands' own endpoints are in `servers/promotions.py`, the operator's in `servers/admin.py`.
 """
@@ -23,7 +25,7 @@ import secrets
 from collections.abc import Callable
 
 from sconto.ledger import Amounts
-from sconto.servers import admin, promotions
+from sconto.servers import admin, authoring, promotions
 from sconto.servers.app import Base, wall_clock_ms
 from sconto.servers.config import Home
 from sconto.servers.hub import (
@@ -33,10 +35,12 @@ from sconto.servers.hub import (
     frames,
     gallery,
     impressions,
+    incarnations,
     openid4vci,
     pages,
     reports,
     status,
+    writeoffs,
 )
 from sconto.servers.hub.catalogue import Catalogue
 from sconto.servers.limits import Guesses
@@ -53,15 +57,21 @@ class Hub:
     endpoints = (
         *admin.ENDPOINTS,
         *promotions.ENDPOINTS,
+        *authoring.ENDPOINTS,
         *frames.ENDPOINTS,
         *gallery.ENDPOINTS,
         *impressions.ENDPOINTS,
         *clips.ENDPOINTS,
         *openid4vci.ENDPOINTS,
         *status.ENDPOINTS,
+        *writeoffs.ENDPOINTS,
         *pages.ENDPOINTS,
     )
-    event_handlers = {**allotments.EVENT_HANDLERS, **reports.EVENT_HANDLERS}  # noqa: RUF012
+    event_handlers = {  # noqa: RUF012
+        **allotments.EVENT_HANDLERS,
+        **reports.EVENT_HANDLERS,
+        **incarnations.EVENT_HANDLERS,
+    }
 
     def __init__(
         self,

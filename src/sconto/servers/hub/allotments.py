@@ -16,7 +16,8 @@ from sconto.base.fields import Identifier
 from sconto.base.ids import ID_RANDOM_BYTES, new_id
 from sconto.base.money import AMOUNT_MINOR_MAX
 from sconto.ledger import Amounts, Refused
-from sconto.store import ledger, offers, requests
+from sconto.servers.hub.proofs import prove
+from sconto.store import access, ledger, offers, requests
 from sconto.store.writer import Tx
 
 if TYPE_CHECKING:
@@ -171,12 +172,15 @@ def grant(
 ) -> None:
     """Cut a part for a merchant and tell it, or tell it that nothing is free."""
     home = hub.base.home
+    if hub.base.deliverer.alarms:  # an old copy of this hub: others may have been granted this
+        _refuse(tx, promotion_id, merchant, needed)
+        return
     granted = ledger.grant(
         tx,
         new_id(tx.now_ms, hub.random(ID_RANDOM_BYTES)),
         promotion_id,
         holder=merchant,
-        incarnation=_incarnation(hub, merchant),
+        incarnation=access.incarnation_of(tx.connection, merchant) or "",
         needed=needed,
         holders=holders,
         epoch=home.incarnation,
@@ -198,13 +202,9 @@ def grant(
             "amount_minor": granted.granted.minor,
             "incarnation": granted.incarnation,
             "epoch": home.incarnation,
+            "proof": prove(home, granted),
         },
     )
-
-
-def _incarnation(hub: "Hub", merchant: str) -> str:
-    peer = hub.base.directory.get(merchant)
-    return (peer.incarnation if peer else None) or ""
 
 
 def _ask_others(tx: Tx, promotion_id: str, merchant: str) -> None:

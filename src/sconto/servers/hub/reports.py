@@ -103,9 +103,45 @@ def _redeemed(hub: "Hub", tx: Tx, entry: Entry, terms: Terms, receipt: str | Non
     if known is not None:
         _check_same(known, entry)
         return
-    token = tokens.get(tx.connection, entry.token_id) if entry.token_id else None
     report = _report(entry)
-    taken: set[int] = set()
+    token, report, why = _judge(tx, entry, terms, report)
+    if why is not None:
+        reports.add(tx, report._replace(state="disputed", dispute=why, use_number=None))
+        return
+    reports.add(tx, report)
+    _accept(tx, entry, terms, token, report, receipt)
+
+
+def judge_again(hub: "Hub", tx: Tx, allotment_id: str) -> None:
+    """An allotment is known after all: what was redeemed of it is not disputed for that any more."""
+    for known in reports.disputed(tx.connection, allotment_id, "allotment_unknown"):
+        terms = hub.catalogue.promised(tx.connection, known.terms_digest)
+        entry = Entry(
+            kind="redeemed",
+            promotion_id=known.promotion_id,
+            merchant=known.merchant,
+            at_ms=known.at_ms,
+            day=day_in(terms, known.at_ms),
+            terms_digest=known.terms_digest,
+            token_id=known.token_id or "",
+            order_id=known.order_id,
+            redemption_id=known.redemption_id,
+            allotment_id=known.allotment_id,
+            amount_minor=known.amount_minor,
+            currency=known.currency,
+            is_direct=True,
+        )
+        token, report, why = _judge(tx, entry, terms, known)
+        if why is None:
+            reports.settle(tx, report)
+            _accept(tx, entry, terms, token, report, None)
+
+
+def _judge(
+    tx: Tx, entry: Entry, terms: Terms, report: Report
+) -> tuple[Token | None, Report, str | None]:
+    """Settle a redemption, or say why it is not paid; with its token and the use of it."""
+    token = tokens.get(tx.connection, entry.token_id) if entry.token_id else None
     if token is not None:
         taken = reports.uses_taken(tx.connection, token.token_id)
         free = (n for n in range(1, uses_of(terms) + 1) if n not in taken)
@@ -114,13 +150,16 @@ def _redeemed(hub: "Hub", tx: Tx, entry: Entry, terms: Terms, receipt: str | Non
     spent = Amounts(1, entry.amount_minor)
     if why is None and not ledger.settle(tx, entry.allotment_id, spent, entry.redemption_id):
         why = "beyond_grant"
-    if why is not None:
-        reports.add(tx, report._replace(state="disputed", dispute=why, use_number=None))
-        return
-    reports.add(tx, report)
+    return token, report, why
+
+
+def _accept(
+    tx: Tx, entry: Entry, terms: Terms, token: Token | None, report: Report, receipt: str | None
+) -> None:
     tx.record(entry)
     if token is not None:
-        if token.status == "issued" and len(taken) + 1 >= uses_of(terms):
+        taken = reports.uses_taken(tx.connection, token.token_id)
+        if token.status == "issued" and len(taken) >= uses_of(terms):
             tokens.set_status(tx, token.token_id, "redeemed")
         _tell_wallet(tx, REDEEMED, token, report, entry, receipt)
 

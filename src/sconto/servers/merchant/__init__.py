@@ -6,10 +6,12 @@ then it is a promotion engine for one shop.
 
     checkout.py    evaluate, reserve, redeem, release         -> sconto.redemption, store.orders
     returns.py     reverse a redemption, whole or by lines    -> sconto.cart.returns
+    dry_run.py     evaluate drafts, and at another instant    -> sconto.cart.trial
     codes.py       unique codes: make, import, export; minting.py makes them -> store.codes
     clients.py     recognise a client, coupon information     -> sconto.tokens, store.coupons
     offers.py      accept hubs' promotions; events from hubs  -> store.promotions, store.ledger
     closing.py     give parts of hubs' budgets back           -> store.ledger
+    restore.py     a new incarnation; a hub's new epoch       -> store.exchange, store.ledger
     frames.py      keep a frame and distribute it to its hub  -> sconto.frames
     pages.py       a till and its orders, for people
     shelf.py       the promotions in force, compiled
@@ -24,7 +26,7 @@ from collections.abc import Callable
 
 from sconto.base.ids import ID_RANDOM_BYTES, new_id
 from sconto.ledger import Amounts
-from sconto.servers import admin, promotions
+from sconto.servers import admin, authoring, promotions
 from sconto.servers.app import Base, wall_clock_ms
 from sconto.servers.config import Home
 from sconto.servers.limits import Guesses
@@ -60,6 +62,7 @@ class Merchant:
     endpoints = (
         *admin.ENDPOINTS,
         *promotions.ENDPOINTS,
+        *authoring.ENDPOINTS,
         *offers.ENDPOINTS,
         *checkout.ENDPOINTS,
         *returns.ENDPOINTS,
@@ -80,8 +83,8 @@ class Merchant:
         self.code_guesses = Guesses(
             "codes", burst=1000, every_ms=100, burst_all=5000, every_all_ms=20
         )
-        #: Promotions that more allotment was asked for, and when (milliseconds).
-        self._asked_at_ms: dict[str, int] = {}
+        #: Promotions that more allotment was asked for: when (milliseconds), and how much.
+        self._asked: dict[str, tuple[int, Amounts]] = {}
         #: When promotions were last redeemed or reserved (milliseconds), since the start.
         self.spent_at_ms: dict[str, int] = {}
 
@@ -123,17 +126,17 @@ class Merchant:
     def peer_added(self, tx: Tx, peer: access.Peer) -> None:
         """A hub introduces itself by sending its promotions; nothing is needed here."""
 
-    def asked_lately(self, promotion_id: str, now_ms: int) -> bool:
-        """Whether the hub was asked for more of a promotion and may still answer."""
-        asked_at_ms = self._asked_at_ms.get(promotion_id)
-        return asked_at_ms is not None and asked_at_ms + ASK_AGAIN_MS > now_ms
+    def asked_lately(self, promotion_id: str, needed: Amounts, now_ms: int) -> bool:
+        """Whether the hub was asked for so much of a promotion and may still answer."""
+        asked_at_ms, asked = self._asked.get(promotion_id, (-ASK_AGAIN_MS, Amounts(0, 0)))
+        return asked_at_ms + ASK_AGAIN_MS > now_ms and needed.fits(asked)
 
-    def has_asked(self, promotion_id: str, now_ms: int) -> None:
-        self._asked_at_ms[promotion_id] = now_ms
+    def has_asked(self, promotion_id: str, needed: Amounts, now_ms: int) -> None:
+        self._asked[promotion_id] = now_ms, needed
 
     def has_more(self, promotion_id: str) -> None:
         """The hub answered: it may be asked again when this runs low too."""
-        self._asked_at_ms.pop(promotion_id, None)
+        self._asked.pop(promotion_id, None)
 
     async def _expire(self) -> None:
         while True:

@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from sconto.base.clock import MS_PER_SECOND, day_of, rfc3339
 from sconto.base.documents import Document
-from sconto.base.errors import ConflictError, NotFoundError
+from sconto.base.errors import ConflictError, NotFoundError, UnavailableError
 from sconto.base.keys import sign_compact
 from sconto.cart import Cart, Evaluation, Refusal, encode_evaluation
 from sconto.cart.model import CART_BYTES_MAX
@@ -32,6 +32,8 @@ from sconto.redemption import (
     receipt_claims,
 )
 from sconto.servers.endpoint import Call, endpoint
+from sconto.servers.exchange import RESTORED
+from sconto.servers.merchant.dry_run import DryRun, dry_run_ms, evaluate_dry
 from sconto.servers.merchant.recognise import (
     Holding,
     Presented,
@@ -66,6 +68,8 @@ class EvaluationRequest(Document):
     order_id: OrderIdText | None = None
     #: When it happens; needs the scope `replay`. The server's clock otherwise.
     at: datetime | None = None
+    #: What to suppose, for whoever tries promotions out; needs the scope `promotions:read` too.
+    dry_run: DryRun | None = None
 
 
 class CheckoutRequest(Document):
@@ -138,16 +142,25 @@ _EXAMPLE_CART = {
     is_about_document=True,
 )
 async def evaluate_cart(server: "Merchant", call: Call) -> EvaluationReply:
-    """Nothing is spent. Shortage of allotments is taken into account as it is just now."""
+    """Nothing is spent. Shortage of allotments is taken into account as it is just now.
+
+    A dry run supposes another instant, other terms, drafts; it knows no shortage, records nothing,
+    and tells every reason.
+    """
     request: EvaluationRequest = call.document
     at_ms = call.at_ms(request.at)
+    if request.dry_run is not None:
+        at_ms = dry_run_ms(call, request.dry_run)
     if request.client is None and not request.cart.codes and not request.presented:
         held = anonymous(request.cart)
     else:
         claims = _verified(server, call, request, request.order_id or "", at_ms)
         with server.base.store.read() as connection:
             held = _holding(server, connection, request, claims, at_ms)
-        _count_guesses(server, call, held)
+        if request.dry_run is None:
+            _count_guesses(server, call, held)
+    if request.dry_run is not None:
+        return EvaluationReply(evaluation=evaluate_dry(server, call, request.dry_run, held, at_ms))
     decision = _decide(server, held, server.stock.available, "", at_ms)
     return EvaluationReply(evaluation=decision.evaluation)
 
@@ -201,6 +214,7 @@ async def redeem_reserved(server: "Merchant", call: Call) -> OrderDocument:
         if order.state != "reserved" or _is_overdue(order, tx.now_ms):
             raise _not_reserved(order)
         used = orders.redemptions_of(tx.connection, order.order_id)
+        _check_not_restored(server, [one.terms_digest for one in used])
         orders.change_state(tx, order, "redeemed")
         for one in used:
             record(server, tx, _entry(server, one, "redeemed"), order.receipt)
@@ -225,7 +239,7 @@ async def release(server: "Merchant", call: Call) -> OrderDocument:
             return _document(tx.connection, order)
         if order.state != "reserved":
             raise _not_reserved(order)
-        _end_reservation(server, tx, order, "released")
+        end_reservation(server, tx, order, "released")
         return _document(tx.connection, find_order(tx.connection, order.order_id))
 
     done: OrderDocument = await server.base.store.write(command)
@@ -288,7 +302,7 @@ async def expire_overdue(server: "Merchant") -> None:
 
     def command(tx: Tx) -> None:
         for order_id in orders.overdue(tx.connection, tx.now_ms):
-            _end_reservation(server, tx, find_order(tx.connection, order_id), "expired")
+            end_reservation(server, tx, find_order(tx.connection, order_id), "expired")
 
     with server.base.store.read() as connection:
         if not orders.overdue(connection, server.base.clock(), limit=1):
@@ -363,6 +377,7 @@ async def _check_out(
         _count_guesses(server, call, held)
         available = partial(ledger.available_to, tx, server.base.home.url)
         decision = _decide(server, held, available, request.order_id, at_ms)
+        _check_not_restored(server, [one.applied.terms_digest for one in decision.spends])
         return _keep(server, tx, request, held, decision, body_hash, state, at_ms)
 
     done: OrderDocument = await server.base.store.write(command)
@@ -379,6 +394,25 @@ def _content_hash(request: CheckoutRequest) -> bytes:
         [one.token for one in request.presented],
     )
     return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).digest()
+
+
+def _check_not_restored(server: "Merchant", terms_digests: list[str]) -> None:
+    """An old copy of this datastore may have spent these units: nobody may spend them again.
+
+    Raises UnavailableError (`restored_from_backup`).
+    """
+    alarms = server.base.deliverer.alarms
+    if not alarms:
+        return
+    for terms_digest in terms_digests:
+        held = server.shelf.get(terms_digest)
+        if held is not None and held.hub in alarms:
+            raise UnavailableError(
+                f"{held.hub} has events of this merchant that this merchant does not know",
+                code=RESTORED,
+                remedy="stop this server, and run `sconto merchant restore`",
+                retry_after_s=60,
+            )
 
 
 def _count_guesses(server: "Merchant", call: Call, held: Holding) -> None:
@@ -537,11 +571,14 @@ def _use(
 def _ask_for_more(server: "Merchant", tx: Tx, hub: str, promotion_id: str, needed: Amounts) -> None:
     """Ask the hub for another allotment, unless it was asked a moment ago."""
     asked = ("asked", promotion_id)
-    if asked in tx.seen or server.asked_lately(promotion_id, tx.now_ms):
+    before = tx.seen.get(asked)
+    if before is not None and needed.fits(before):
         return
-    tx.seen[asked] = True
+    if server.asked_lately(promotion_id, needed, tx.now_ms):
+        return
+    tx.seen[asked] = needed
     now_ms = tx.now_ms
-    tx.after_commit(lambda: server.has_asked(promotion_id, now_ms))
+    tx.after_commit(lambda: server.has_asked(promotion_id, needed, now_ms))
     tx.send(
         hub,
         "sconto.allotment.requested.v1",
@@ -563,9 +600,10 @@ def _settle_own(server: "Merchant", tx: Tx, used: Redemption) -> None:
     ledger.settle_own(tx, used.promotion_id, used.merchant, amounts, used.redemption_id)
 
 
-def _end_reservation(
+def end_reservation(
     server: "Merchant", tx: Tx, order: Order, state: Literal["released", "expired"]
 ) -> None:
+    """Give back what is reserved for an order."""
     used = orders.redemptions_of(tx.connection, order.order_id)
     orders.change_state(tx, order, state)
     for one in used:

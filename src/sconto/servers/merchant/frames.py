@@ -158,7 +158,13 @@ async def _at_hub(
             retry_after_s=10,
         ) from None
     except PeerError as error:
-        error.code = "hub_refused"
-        error.field = error.figures.get("peer_field")
-        raise
+        status = error.figures.get("status", 500)
+        if status >= 500:
+            raise  # the hub's own mistake, not the frame's
+        raise ConflictError(
+            error.message,
+            code="hub_refused",
+            field=error.figures.get("peer_field"),
+            peer_code=error.figures.get("peer_code"),
+        ) from None
     return answer

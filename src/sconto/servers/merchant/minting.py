@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import hmac
 import logging
-import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from functools import partial
 from itertools import islice
@@ -96,11 +95,12 @@ class Mint:
         await self._step(job, hashes)
 
     async def _step(self, job: CodeJob, hashes: list[bytes]) -> CodeJob | None:
-        started = time.monotonic()
+        clock = asyncio.get_running_loop().time
+        started = clock()
         after: CodeJob | None = await self._store.write(
             partial(codes.step, before=job, hashes=hashes)
         )
-        took_s = time.monotonic() - started
+        took_s = clock() - started
         if took_s > BUSY_S:
             await asyncio.sleep(took_s)
         return after

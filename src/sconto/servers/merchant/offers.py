@@ -19,9 +19,9 @@ from sconto.base.fields import Digest, Identifier, NamedDigest, ServerUrl, Thumb
 from sconto.base.keys import verify_detached
 from sconto.ledger import UNLIMITED, Amounts, Entry
 from sconto.servers.endpoint import INSTANT_MAX_MS, Call, endpoint
-from sconto.servers.merchant import closing
+from sconto.servers.merchant import closing, restore
 from sconto.servers.promotions import TERMS_TYPE
-from sconto.store import coupons, ledger
+from sconto.store import access, coupons, ledger
 from sconto.store import promotions as store
 from sconto.store.coupons import Coupon
 from sconto.store.writer import Tx
@@ -146,6 +146,8 @@ class _AllotmentGranted(_Data):
     incarnation: Identifier
     #: The hub's incarnation.
     epoch: Identifier
+    #: The hub's signature under the grant.
+    proof: Annotated[str, Meta(max_length=4096)] | None = None
 
 
 class _TokenIssued(_Data):
@@ -217,6 +219,10 @@ def allotment_granted(server: "Merchant", tx: Tx, source: str, data: dict[str, A
             code="incarnation_mismatch",
             field="incarnation",
         )
+    if event.epoch != (access.incarnation_of(tx.connection, source) or event.epoch):
+        raise PeerError(
+            "the hub was restored since it granted this", code="epoch_mismatch", field="epoch"
+        )
     promotion = store.get(tx.connection, event.promotion_id)
     if promotion is None or promotion.hub != source:
         raise PeerError("the hub has not told of this promotion", field="promotion_id")
@@ -232,6 +238,7 @@ def allotment_granted(server: "Merchant", tx: Tx, source: str, data: dict[str, A
             granted,
             "open",
             event.epoch,
+            proof=event.proof,
         ),
     )
     if not promotion.is_accepted or promotion.status == "ended":
@@ -312,6 +319,8 @@ EVENT_HANDLERS = {
     "sconto.allotment.granted.v1": allotment_granted,
     "sconto.allotment.refused.v1": closing.allotment_refused,
     "sconto.allotment.close_requested.v1": closing.close_requested,
+    "sconto.hub.epoch.v1": restore.hub_epoch,
+    "sconto.token.used.v1": restore.token_used,
     "sconto.token.issued.v1": token_issued,
     "sconto.token.revoked.v1": token_revoked,
     "sconto.frame.shown.v1": frame_shown,

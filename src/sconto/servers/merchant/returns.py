@@ -159,7 +159,7 @@ def _reverse(
 
 
 def _holder(tx: Tx, order: Order, used: list[Redemption]) -> Holder:
-    """Who bought, with the tokens and unique codes that were used, to evaluate again as it was then."""
+    """Who bought, with the tokens and unique codes used, to evaluate again as it was then."""
     tokens = []
     for one in used:
         coupon = coupons.get(tx.connection, one.token_id) if one.token_id else None
