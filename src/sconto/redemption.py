@@ -20,8 +20,9 @@ import msgspec
 from sconto.base.canonical import b64url, canonical, digest
 from sconto.cart import Applied, Cart, Evaluation, Holder, ReasonCode, Refusal, evaluate
 from sconto.cart.index import Source, Without
-from sconto.ledger import Amounts, Entry
+from sconto.ledger import UNLIMITED, Amounts, Entry
 from sconto.ledger.journal import Kind
+from sconto.terms.counting import Counter
 
 RECEIPT_TYPE = "promo-receipt+jwt"
 
@@ -42,25 +43,51 @@ class Spend(NamedTuple):
     applied: Applied
     allotment_id: str
     amounts: Amounts
+    #: What it is counted in, beside the allotment.
+    counters: tuple[Counter, ...] = ()
+
+
+class Room(NamedTuple):
+    """A counter of a limit, and what is counted in it already."""
+
+    counter: Counter
+    used: Amounts
+
+    def left(self, taken: Amounts) -> Amounts:
+        """What there is room for after `taken` more; without a limit, `UNLIMITED`."""
+        most = (self.counter.uses, self.counter.minor)
+        parts = zip(most, self.used, taken, strict=True)
+        return Amounts(*(UNLIMITED if m is None else m - used - more for m, used, more in parts))
 
 
 class Uncovered(NamedTuple):
-    """A promotion that would apply, and is not covered by what this merchant has left of it."""
+    """A promotion that would apply, and is not covered by what this merchant has left of it.
+
+    Or a limit has no room for it; or the limit is by shopper, and nobody knows who that is.
+    """
 
     applied: Applied
     needed: Amounts
     had: Amounts
+    code: ReasonCode = ReasonCode.ALLOTMENT_EXHAUSTED
 
     @property
     def refusal(self) -> Refusal:
         """What the shopper is told, in the dimension that lacks."""
+        if self.code == ReasonCode.SHOPPER_UNKNOWN:
+            return Refusal(
+                self.applied.promotion_id,
+                self.code,
+                terms_digest=self.applied.terms_digest,
+                presented_code=self.applied.code,
+            )
         is_money = self.needed.uses <= self.had.uses
         needed, had = (
             (self.needed.minor, self.had.minor) if is_money else (self.needed.uses, self.had.uses)
         )
         return Refusal(
             self.applied.promotion_id,
-            ReasonCode.ALLOTMENT_EXHAUSTED,
+            self.code,
             terms_digest=self.applied.terms_digest,
             token_id=self.applied.token_id,
             presented_code=self.applied.code,
@@ -80,6 +107,13 @@ class Decision(NamedTuple):
 
 
 Available = Callable[[Collection[str]], Mapping[str, Sequence[Part]]]
+#: The counters of limits that an applied promotion is counted in; None: by an unknown shopper.
+RoomsOf = Callable[[Applied], Sequence[Room] | None]
+
+
+def no_rooms(applied: Applied) -> Sequence[Room]:
+    """Nothing is limited but by allotments."""
+    return ()
 
 
 def decide(
@@ -91,10 +125,12 @@ def decide(
     merchant: str,
     order_id: str,
     available: Available,
+    rooms_of: RoomsOf = no_rooms,
 ) -> Decision:
     """Evaluate a cart and cover what applies.
 
-    `available(promotion_ids)` gives the open allotments of this merchant, oldest first.
+    `available(promotion_ids)` gives the open allotments of this merchant, oldest first;
+    `rooms_of(applied)` the counters of limits, as they are before this cart.
     """
     uncovered: list[Uncovered] = []
     excluded: set[str] = set()
@@ -107,7 +143,7 @@ def decide(
         unknown = {a.promotion_id for a in evaluation.applied} - parts.keys()
         if unknown:
             parts.update(dict.fromkeys(unknown, ()) | dict(available(unknown)))
-        spends, missing = _cover(evaluation.applied, parts, merchant, order_id)
+        spends, missing = _cover(evaluation.applied, parts, merchant, order_id, rooms_of)
         if not missing:
             evaluation = _with_refusals(evaluation, uncovered)
             return Decision(evaluation, tuple(spends), tuple(uncovered))
@@ -153,12 +189,19 @@ def _cover(
     parts: Mapping[str, Sequence[Part]],
     merchant: str,
     order_id: str,
+    rooms_of: RoomsOf,
 ) -> tuple[list[Spend], list[Uncovered]]:
     left = {part.allotment_id: part.left for held in parts.values() for part in held}
     spends: list[Spend] = []
     missing: list[Uncovered] = []
+    taken: dict[tuple[str, str], Amounts] = {}
     for one in applied:
         needed = Amounts(1, one.amount_minor)
+        rooms = rooms_of(one)
+        full = _full(one, rooms, needed, taken)
+        if rooms is None or full is not None:
+            missing.append(full or Uncovered(one, needed, needed, ReasonCode.SHOPPER_UNKNOWN))
+            continue
         held = parts[one.promotion_id]
         found = next((p for p in held if needed.fits(left[p.allotment_id])), None)
         if found is None:
@@ -168,9 +211,33 @@ def _cover(
         rest = left[found.allotment_id]
         left[found.allotment_id] = Amounts(rest.uses - 1, rest.minor - one.amount_minor)
         spends.append(
-            Spend(redemption_id(merchant, order_id, one), one, found.allotment_id, needed)
+            Spend(
+                redemption_id(merchant, order_id, one),
+                one,
+                found.allotment_id,
+                needed,
+                tuple(room.counter for room in rooms),
+            )
         )
+        for room in rooms:
+            key = (one.promotion_id, room.counter.name)
+            before = taken.get(key, Amounts(0, 0))
+            taken[key] = Amounts(before.uses + 1, before.minor + one.amount_minor)
     return spends, missing
+
+
+def _full(
+    applied: Applied,
+    rooms: Sequence[Room] | None,
+    needed: Amounts,
+    taken: Mapping[tuple[str, str], Amounts],
+) -> Uncovered | None:
+    """The first limit that has no room for a redemption, after those before it in the cart."""
+    for room in rooms or ():
+        left = room.left(taken.get((applied.promotion_id, room.counter.name), Amounts(0, 0)))
+        if not needed.fits(left):
+            return Uncovered(applied, needed, left, ReasonCode.LIMIT_REACHED)
+    return None
 
 
 def redemption_id(merchant: str, order_id: str, applied: Applied) -> str:

@@ -9,6 +9,7 @@ WITHIN = 60
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", sorted(ABLATIONS))
 def test_a_safeguard_that_is_taken_out_is_missed(name: str) -> None:
     """Goal: the auditor sees. Method: without the safeguard some seed must be violated."""

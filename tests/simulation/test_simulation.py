@@ -23,6 +23,7 @@ SOMETIMES = (
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_nothing_is_violated_whatever_fails() -> None:
     counts: Counter[str] = Counter()
     for seed in range(SEEDS):
@@ -35,7 +36,7 @@ def test_nothing_is_violated_whatever_fails() -> None:
 
 def test_the_same_seed_is_the_same_run_in_every_process() -> None:
     """Goal: no order of a set, no address, no clock. Method: other hash seeds, other processes."""
-    code = "from sconto.simulate import simulate as s; print([s(x).trace_hash for x in '1234'])"
+    code = "from sconto.simulate import simulate as s; print([s(x).trace_hash for x in '13'])"
     runs = [
         subprocess.Popen(
             [sys.executable, "-c", code],
@@ -47,7 +48,7 @@ def test_the_same_seed_is_the_same_run_in_every_process() -> None:
     ]
     said = [run.communicate()[0] for run in runs]
     assert said[0] == said[1]
-    assert len(set(said[0].split())) == 4
+    assert len(set(said[0].split())) == 2
 
 
 def test_a_failing_seed_says_how_to_see_it_again(capsys: pytest.CaptureFixture[str]) -> None:

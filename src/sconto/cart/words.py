@@ -49,6 +49,7 @@ REASONS = {
     ReasonCode.EXCLUSIVE: "it, or another one, is never combined",
     ReasonCode.NOT_COMBINABLE: "its tags and those of another one do not allow each other",
     ReasonCode.TOO_MANY: "no more of it, or of its lane, are allowed in one cart or on one item",
+    ReasonCode.LIMIT_REACHED: "its limit for this shopper, store, code or time is reached",
     ReasonCode.ALLOTMENT_EXHAUSTED: "nothing is left of its budget here just now",
     ReasonCode.NOT_FIRST: "another one came first, and its lane takes only the first",
     ReasonCode.BEATEN: "another one, or a set of others, is worth more to the shopper",

@@ -275,6 +275,7 @@ wallet_commands = server_commands("wallet")
 for _kind, _commands in (("hub", hub_commands), ("merchant", merchant_commands)):
     _commands.add_typer(promotions.commands, name="promotion")
     restore.add_to(_commands, _kind)
+hub_commands.add_typer(restore.silent_merchants, name="merchant")
 merchant.add_to(merchant_commands)
 wallet.add_to(wallet_commands)
 app.add_typer(hub_commands, name="hub")

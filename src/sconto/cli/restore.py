@@ -1,13 +1,36 @@
-"""`sconto hub|merchant restore`: a home that was put back to a backup becomes another incarnation."""
+"""After a loss: `sconto hub|merchant restore`, and `sconto hub merchant write-off`."""
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from sconto.cli.options import HomeOption, JsonOption
+from sconto.base.errors import InvalidInputError
+from sconto.cli.api import Api
+from sconto.cli.options import HomeOption, JsonOption, OptionalHome, UrlOption
 from sconto.cli.output import show
+
+
+silent_merchants = typer.Typer(help="Merchants that are silent.", no_args_is_help=True)
+
+
+@silent_merchants.command("write-off")
+def write_off(
+    merchant: Annotated[str, typer.Argument(help="URL of the merchant.")],
+    promotion_id: Annotated[list[str] | None, typer.Option(help="Of this one only.")] = None,
+    url: UrlOption = None,
+    home: OptionalHome = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write off what a merchant holds: it is nobody's; late reports are still honoured."""
+    api = Api(url, home)
+    peers = api.call("GET", "/v1/peers")["peers"]
+    tenants = [peer["tenant_id"] for peer in peers if peer["url"] == merchant.rstrip("/")]
+    if not tenants:
+        raise InvalidInputError(f"{merchant} is not a server of this hub", field="merchant")
+    document = {"promotion_ids": promotion_id or []}
+    show(api.call("POST", f"/v1/merchants/{tenants[0]}/write-offs", document), as_json=as_json)
 
 
 def add_to(commands: typer.Typer, kind: str) -> None:

@@ -65,6 +65,8 @@ def _campaign(options: argparse.Namespace) -> int:
             if time.monotonic() - told > PROGRESS_S:
                 told = time.monotonic()
                 _say(f"{done} of {len(seeds)} seeds, {done / (told - began):.1f} seeds/s")
+        pool.close()  # they end by themselves and clear their disks away
+        pool.join()
     took_s = time.monotonic() - began
     for name, number in sorted(counts.items()):
         _say(f"{name:28} {number}")

@@ -5,7 +5,6 @@ to the process; while a world runs they belong to its seed. `migrate` does nothi
 simulated disk starts as a copy of a migrated one. One world runs in a process at a time.
 """
 
-import atexit
 import contextlib
 import logging
 import random
@@ -14,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
+from multiprocessing.util import Finalize
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -69,7 +69,8 @@ def replaced(
 def folder() -> Path:
     """Where the disks of this process's worlds are, one world after another."""
     made = Path(tempfile.mkdtemp(prefix="sconto-sim-", dir=MEMORY))
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    # Not `atexit`: the workers of a pool do not run it.
+    Finalize(None, shutil.rmtree, (made, True), exitpriority=1)
     return made
 
 

@@ -48,7 +48,7 @@ class UniqueCode(NamedTuple):
     @property
     def token_id(self) -> str:
         """The id of the one token that it is worth, in redemptions and in the journal."""
-        return f"c_{b64url(self.code_hash)[:24]}"
+        return f"c_{b64url(self.code_hash)}"
 
 
 _JOB = [code_jobs.c[name] for name in CodeJob._fields]

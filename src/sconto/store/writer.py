@@ -189,6 +189,11 @@ class Store:
         """Whether no other process can write: SQLite's home is locked (`servers.config`)."""
         return self._write_engine.dialect.name == "sqlite"
 
+    @property
+    def waiting(self) -> int:
+        """How many commands wait for the writer just now, roughly."""
+        return self._queue.qsize()
+
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A read-only connection with one consistent view.

@@ -19,7 +19,7 @@ async def sell_all(net, site, cart, tries):
 
 
 async def test_demand_at_one_of_three_uses_the_whole_cap(net, make_cart):
-    """Goal: 99.5 % of a cap is used with all online. Method: cap 100, all demand at one of three."""
+    """Goal: 99.5 % of a cap is used with all online. Method: demand at one of three only."""
     shops = [await net.add_merchant(name) for name in ("a", "b", "c")]
     await net.promise("p", *shops, limits=[{"uses": 100}])
     sold = await sell_all(net, shops[0], make_cart(), 130)

@@ -277,6 +277,8 @@ async def test_strange_addresses_are_not_found(busy: Any) -> None:
                     document["terms"]["promotion_id"] = "nothing"
                 path = path_of(endpoint, **{name: value})
                 reply = await busy.call(endpoint.method, path, document)
+                if value == ".." and path.endswith("/code-jobs/.."):
+                    continue  # the client itself makes it the address of the promotion
                 assert 400 <= reply.status < 500, (endpoint.method, path, reply)
                 assert reply.problem[1], path
     for method, path in (

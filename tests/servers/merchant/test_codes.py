@@ -107,9 +107,9 @@ async def test_a_job_goes_on_after_a_restart_exactly_where_it_was(
 ) -> None:
     """pain 58, solidus #1524: Goal: nothing is lost or doubled. Method: the server is stopped in
     the middle of a job, twice, and started again on the same home."""
-    monkeypatch.setattr(minting, "BATCH", 100)
+    monkeypatch.setattr(minting, "BATCH_MAX", 100)
     server = coded.server
-    await coded.post(JOBS, {"job_id": "j", "count": 1500})
+    await coded.post(JOBS, {"job_id": "j", "count": 2500})
     seen = [0]
     for _ in range(2):
         while (await coded.get(f"{JOBS}/j"))["done"] <= seen[-1] + 200:
@@ -117,16 +117,16 @@ async def test_a_job_goes_on_after_a_restart_exactly_where_it_was(
         exported = await export(coded)
         await server.mint.stop()
         seen.append((await coded.get(f"{JOBS}/j"))["done"])
-        assert seen[-1] < 1500, "stopped in the middle"
+        assert seen[-1] < 2500, "stopped in the middle"
         server.mint = minting.Mint(server.base.store, server.base.home.secret)
         server.mint.start()
     await finished(coded, "j")
     whole = await export(coded)
-    assert len(set(whole)) == 1500
+    assert len(set(whole)) == 2500
     assert whole[: len(exported)] == exported
     with coded.store.read() as connection:
         count = connection.scalar(sa.select(sa.func.count()).select_from(schema.codes))
-    assert count == 1500
+    assert count == 2500
 
 
 async def test_a_job_waits_for_the_next_start_of_the_server(

@@ -102,6 +102,7 @@ async def owned(world: Any, make_cart: Any) -> dict[str, Owned]:
             "clip_id": "clip-1",
             "top_up_id": "t-1",
             "reversal_id": "r-1",
+            "job_id": "j-1",
         }
         canaries = {CANARY, jws, key}
         if name != "wallet":
@@ -170,7 +171,8 @@ def servers(world: Any) -> dict[str, Any]:
 async def call(served: Any, method: str, path: str, body: bytes | None, key: str | None) -> Any:
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     if body is not None:
-        headers["Content-Type"] = "application/json"
+        is_csv = path.partition("?")[0].endswith("/codes/import")
+        headers["Content-Type"] = "text/csv" if is_csv else "application/json"
     return await served.http.request(method, path, content=body, headers=headers)
 
 

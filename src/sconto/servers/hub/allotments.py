@@ -147,19 +147,23 @@ def promotion_opened(hub: "Hub", tx: Tx, promotion_id: str) -> None:
 def _serve_waiting(hub: "Hub", tx: Tx, promotion_id: str, giver: str | None) -> None:
     """Something became free: who was refused first gets some first.
 
-    Of what is left then `giver`, who gave it up for others, gets a smaller part again, so that its
-    next shopper is not refused.
+    When nobody waits any more, `giver`, who gave it up for others, gets a smaller part again, so
+    that its next shopper is not refused.
     """
     if offers.standing(tx.connection, [promotion_id])[promotion_id].status == "ended":
         return
     merchants = offers.merchants_of(tx.connection, promotion_id)
-    wishes = list(requests.waiting(tx.connection, promotion_id))
-    if giver in merchants:
-        wishes.append(requests.Request(str(giver), Amounts(1, 1)))
-    for merchant, needed in wishes:
+
+    def serve(merchant: str, needed: Amounts) -> bool:
         budget = ledger.budget_of(tx.connection, promotion_id)
-        if budget is not None and needed.fits(budget.free):
+        is_there = budget is not None and needed.fits(budget.free)
+        if is_there:
             grant(hub, tx, promotion_id, merchant, needed, len(merchants))
+        return is_there
+
+    served = [serve(*request) for request in requests.waiting(tx.connection, promotion_id)]
+    if all(served) and giver is not None and giver in merchants:
+        serve(giver, Amounts(1, 1))
 
 
 def grant(

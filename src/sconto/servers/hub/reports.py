@@ -113,7 +113,7 @@ def _redeemed(hub: "Hub", tx: Tx, entry: Entry, terms: Terms, receipt: str | Non
 
 
 def judge_again(hub: "Hub", tx: Tx, allotment_id: str) -> None:
-    """An allotment is known after all: what was redeemed of it is not disputed for that any more."""
+    """An allotment is known after all: its redemptions are judged anew."""
     for known in reports.disputed(tx.connection, allotment_id, "allotment_unknown"):
         terms = hub.catalogue.promised(tx.connection, known.terms_digest)
         entry = Entry(

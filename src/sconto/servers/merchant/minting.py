@@ -5,7 +5,8 @@ A job's n-th code is the n-th number under a permutation that only this server's
 stopped, and for whoever exports the codes. The datastore has only digests under another key.
 
 The event loop makes a few codes at a time, since a thread would hold the interpreter for longer,
-and one command of the writer stores a batch; where the writer has much to do the job waits too.
+and one command of the writer stores a batch. While others wait for the writer, batches are small
+and the job pauses after each for as long as it took.
 """
 
 import asyncio
@@ -24,12 +25,10 @@ from sconto.terms.codes import hash_code, make_codes, read_codes, write_codes
 
 log = logging.getLogger("sconto.codes")
 
-#: Codes that one command of the writer stores.
-BATCH = 1000
+#: Codes that one command of the writer stores while others wait, and when it is alone.
+BATCH, BATCH_MAX = 1000, 4000
 #: Codes that are made before others have their turn: about a millisecond.
 SLICE = 50
-#: A batch that took longer to be stored had to wait for others: the next one waits as long.
-BUSY_S = 0.05
 RETRY_S = 1.0
 
 
@@ -43,6 +42,7 @@ class Mint:
         #: Promotion and job of the imports whose file is in memory.
         self._importing: set[tuple[str, str]] = set()
         self._wake = asyncio.Event()
+        self._batch = BATCH
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="unique codes")
@@ -87,7 +87,7 @@ class Mint:
 
     async def _make(self, job: CodeJob) -> None:
         hashes: list[bytes] = []
-        count = min(BATCH, job.wanted - job.done)
+        count = min(self._batch, job.wanted - job.done)
         for number, code in enumerate(self._codes(job, job.next_number, count), 1):
             hashes.append(self.digest(code))
             if number % SLICE == 0:
@@ -101,8 +101,11 @@ class Mint:
             partial(codes.step, before=job, hashes=hashes)
         )
         took_s = clock() - started
-        if took_s > BUSY_S:
+        if self._store.waiting:
+            self._batch = BATCH
             await asyncio.sleep(took_s)
+        else:
+            self._batch = min(2 * self._batch, BATCH_MAX)
         return after
 
     def _codes(self, job: CodeJob, first: int, count: int) -> Iterator[str]:
