@@ -5,8 +5,8 @@ A job's n-th code is the n-th number under a permutation that only this server's
 stopped, and for whoever exports the codes. The datastore has only digests under another key.
 
 The event loop makes a few codes at a time, since a thread would hold the interpreter for longer,
-and one command of the writer stores a batch. While others wait for the writer, batches are small
-and the job pauses after each for as long as it took.
+and one command of the writer stores a batch. While others write too, batches are small, and the
+job pauses after each for as long as it took.
 """
 
 import asyncio
@@ -25,8 +25,10 @@ from sconto.terms.codes import hash_code, make_codes, read_codes, write_codes
 
 log = logging.getLogger("sconto.codes")
 
-#: Codes that one command of the writer stores while others wait, and when it is alone.
-BATCH, BATCH_MAX = 1000, 4000
+#: Codes that one command of the writer stores while others write too, and when it is alone.
+BATCH_MIN, BATCH_MAX = 250, 4000
+#: Codes to one question, or to one step of an import.
+PAGE = 1000
 #: Codes that are made before others have their turn: about a millisecond.
 SLICE = 50
 RETRY_S = 1.0
@@ -42,7 +44,8 @@ class Mint:
         #: Promotion and job of the imports whose file is in memory.
         self._importing: set[tuple[str, str]] = set()
         self._wake = asyncio.Event()
-        self._batch = BATCH
+        self._batch = BATCH_MIN
+        self._commits = 0
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="unique codes")
@@ -96,16 +99,18 @@ class Mint:
 
     async def _step(self, job: CodeJob, hashes: list[bytes]) -> CodeJob | None:
         clock = asyncio.get_running_loop().time
+        is_alone = self._store.commits == self._commits
         started = clock()
         after: CodeJob | None = await self._store.write(
             partial(codes.step, before=job, hashes=hashes)
         )
         took_s = clock() - started
-        if self._store.waiting:
-            self._batch = BATCH
-            await asyncio.sleep(took_s)
-        else:
+        self._commits = self._store.commits
+        if is_alone and not self._store.waiting:
             self._batch = min(2 * self._batch, BATCH_MAX)
+        else:
+            self._batch = BATCH_MIN
+            await asyncio.sleep(took_s)
         return after
 
     def _codes(self, job: CodeJob, first: int, count: int) -> Iterator[str]:
@@ -122,8 +127,8 @@ class Mint:
             await asyncio.sleep(0)
 
     def _of(self, job: CodeJob) -> Iterator[str]:
-        for first in range(0, job.next_number, BATCH):
-            page = list(self._codes(job, first, min(BATCH, job.next_number - first)))
+        for first in range(0, job.next_number, PAGE):
+            page = list(self._codes(job, first, min(PAGE, job.next_number - first)))
             if job.done < job.next_number:  # some numbers were passed over
                 owners = self._owners([self.digest(code) for code in page])
                 page = [code for code in page if owners.get(self.digest(code)) == job.number]
@@ -206,7 +211,7 @@ class Mint:
         after = b""
         while True:
             with self._store.read() as connection:
-                page = codes.hashes_of(connection, job.number, after, BATCH)
+                page = codes.hashes_of(connection, job.number, after, PAGE)
             if not page:
                 break
             after = page[-1]
@@ -224,8 +229,8 @@ def in_progress() -> ConflictError:
 
 
 def _pages(hashes: list[bytes]) -> Iterator[list[bytes]]:
-    for first in range(0, len(hashes), BATCH):
-        yield hashes[first : first + BATCH]
+    for first in range(0, len(hashes), PAGE):
+        yield hashes[first : first + PAGE]
 
 
 def _text(body: bytes) -> str:
