@@ -102,19 +102,23 @@ def _coded(promotions: Source, basket: Basket) -> list[tuple[str, list[Compiled]
     result: list[tuple[str, list[Compiled] | ReasonCode]] = []
     if not basket.cart.codes:
         return result
-    unique = {normalise_code(one.code): one.terms_digest for one in basket.holder.codes}
+    unique = {normalise_code(one.code): one for one in basket.holder.codes}
     seen: set[str] = set()
     for code in sorted(basket.cart.codes):
         normal = normalise_code(code)
         found = promotions.by_code(normal)
+        reason = ReasonCode.CODE_UNKNOWN
         if normal in unique:
-            promotion = promotions.by_digest(unique[normal])
+            promotion = promotions.by_digest(unique[normal].terms_digest)
             if promotion is not None and isinstance(promotion.terms.access, UniqueCodes):
-                found = [promotion, *found]
+                if unique[normal].is_used:
+                    reason = ReasonCode.CODE_USED
+                else:
+                    found = [promotion, *found]
         if normal in seen:
             result.append((code, ReasonCode.ALREADY_APPLIED))
         else:
-            result.append((code, found or ReasonCode.CODE_UNKNOWN))
+            result.append((code, found or reason))
         seen.add(normal)
     return result
 

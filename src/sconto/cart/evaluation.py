@@ -19,6 +19,8 @@ class ReasonCode(StrEnum):
     NOT_APPLICABLE = "not_applicable"
     #: No promotion has this code.
     CODE_UNKNOWN = "code_unknown"
+    #: The unique code was used, or is reserved by another order.
+    CODE_USED = "code_used"
     #: The token's terms are not in force at this merchant.
     PROMOTION_UNKNOWN = "promotion_unknown"
     #: The same code or token was given twice.

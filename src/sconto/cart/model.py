@@ -113,6 +113,7 @@ class HeldCode(Document):
 
     code: Name
     terms_digest: Name
+    is_used: bool = False
 
 
 class Holder(Document):

@@ -32,6 +32,7 @@ UCP_CODES = {
     ReasonCode.QUANTITY_TOO_LOW: "minimum_not_met",
     ReasonCode.DISTINCT_TOO_LOW: "minimum_not_met",
     ReasonCode.UNITS_TOO_FEW: "minimum_not_met",
+    ReasonCode.CODE_USED: "usage_limit_reached",
     ReasonCode.LIMIT_REACHED: "usage_limit_reached",
     ReasonCode.ALLOTMENT_EXHAUSTED: "usage_limit_reached",
 }

@@ -21,6 +21,7 @@ from sconto.cart.evaluation import (
 REASONS = {
     ReasonCode.NOT_APPLICABLE: "it does not apply; more is told to a proven holder only",
     ReasonCode.CODE_UNKNOWN: "no promotion has this code",
+    ReasonCode.CODE_USED: "the code was used already",
     ReasonCode.PROMOTION_UNKNOWN: "the token's terms are not in force here",
     ReasonCode.ALREADY_APPLIED: "the same code or token was given twice",
     ReasonCode.CONTROL_GROUP: "the token is of the control group and gives nothing",

@@ -358,6 +358,9 @@ async def test_a_code_is_used_once_however_it_is_spelt(coded: Any, make_cart: An
     assert order["redemptions"][0]["token_id"].startswith("c_")
     again = await redeem(coded, "o2", make_cart(codes=(code,)))
     assert uniform(again["evaluation"], code)
+    reasons = {"cart": make_cart(codes=(code,)), "dry_run": {}}
+    (refusal,) = (await coded.post("/v1/evaluations", reasons))["evaluation"]["refused"]
+    assert refusal["code"] == "code_used"
     unknown = "0000-0000-0000-0000"
     never = await redeem(coded, "o3", make_cart(codes=(unknown,)))
     assert uniform(never["evaluation"], unknown)

@@ -256,3 +256,17 @@ def test_without_promotions_for_codes_a_code_stays_unknown() -> None:
     assert held.codes == ()
     (refusal,) = evaluate(cart, [], held, at_ms=0).refused
     assert refusal.code is ReasonCode.CODE_UNKNOWN
+
+
+def test_a_used_code_is_told_from_an_unknown_one_to_a_proven_holder_only() -> None:
+    """pain 49, solidus #3193: machine codes; and public codes of the same text still count."""
+    unique = promotion_of("u", benefit=OFF, access={"type": "unique_codes"})
+    public = promotion_of("c", benefit=OFF, access={"type": "code", "code": "MINE"})
+    used = HeldCode(code="mine", terms_digest=unique.digest, is_used=True)
+    cart = cart_of("milk =9000", codes=["Mine"])
+    for proven, reason in ((True, ReasonCode.CODE_USED), (False, ReasonCode.NOT_APPLICABLE)):
+        held = Holder(proven=proven, codes=(used,))
+        (refusal,) = evaluate(cart, [unique], held, at_ms=0).refused
+        assert (refusal.code, refusal.presented_code) == (reason, "Mine")
+        tried = evaluate(cart, [unique, public], held, at_ms=0)
+        assert [one.promotion_id for one in tried.applied] == ["c"]

@@ -179,9 +179,8 @@ def holding(
         for coupon in known.values()
     )
     held_codes = tuple(
-        HeldCode(code=code, terms_digest=one.terms_digest)
+        HeldCode(code=code, terms_digest=one.terms_digest, is_used=not one.uses_left)
         for code, one in unique.items()
-        if one.uses_left
     )
     holder = Holder(client=client, proven=bool(known), tokens=tokens, codes=held_codes)
     rest = cart if len(codes) == len(cart.codes) else _with_codes(cart, tuple(codes))
