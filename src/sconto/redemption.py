@@ -47,7 +47,7 @@ class Spend(NamedTuple):
     counters: tuple[Counter, ...] = ()
 
 
-class Room(NamedTuple):
+class Headroom(NamedTuple):
     """A counter of a limit, and what is counted in it already."""
 
     counter: Counter
@@ -108,10 +108,10 @@ class Decision(NamedTuple):
 
 Available = Callable[[Collection[str]], Mapping[str, Sequence[Part]]]
 #: The counters of limits that an applied promotion is counted in; None: by an unknown shopper.
-RoomsOf = Callable[[Applied], Sequence[Room] | None]
+HeadroomOf = Callable[[Applied], Sequence[Headroom] | None]
 
 
-def no_rooms(applied: Applied) -> Sequence[Room]:
+def no_rooms(applied: Applied) -> Sequence[Headroom]:
     """Nothing is limited but by allotments."""
     return ()
 
@@ -125,7 +125,7 @@ def decide(
     merchant: str,
     order_id: str,
     available: Available,
-    rooms_of: RoomsOf = no_rooms,
+    rooms_of: HeadroomOf = no_rooms,
 ) -> Decision:
     """Evaluate a cart and cover what applies.
 
@@ -189,7 +189,7 @@ def _cover(
     parts: Mapping[str, Sequence[Part]],
     merchant: str,
     order_id: str,
-    rooms_of: RoomsOf,
+    rooms_of: HeadroomOf,
 ) -> tuple[list[Spend], list[Uncovered]]:
     left = {part.allotment_id: part.left for held in parts.values() for part in held}
     spends: list[Spend] = []
@@ -228,7 +228,7 @@ def _cover(
 
 def _full(
     applied: Applied,
-    rooms: Sequence[Room] | None,
+    rooms: Sequence[Headroom] | None,
     needed: Amounts,
     taken: Mapping[tuple[str, str], Amounts],
 ) -> Uncovered | None:

@@ -1,4 +1,4 @@
-"""Real processes: a network of one hub, two merchants and a wallet server, as the demo starts it."""
+"""Real processes: a hub, two merchants and a wallet server, as the demo starts them."""
 
 import asyncio
 import shutil

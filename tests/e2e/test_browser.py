@@ -110,7 +110,8 @@ def test_the_frame_is_sandboxed_and_may_only_ask(page: Page, town: Town):
                 cookie: () => document.cookie, storage: () => localStorage.length,
                 parent: () => parent.document.title,
             })) { try { act(); tried[name] = "worked"; } catch (e) { tried[name] = e.name; } }
-            try { await fetch("/v1/frames"); tried.fetch = "worked"; } catch (e) { tried.fetch = e.name; }
+            try { await fetch("/v1/frames"); tried.fetch = "worked"; }
+            catch (e) { tried.fetch = e.name; }
             return tried;
         }"""
     ) == {
@@ -207,7 +208,8 @@ def test_a_changed_byte_means_that_the_frame_is_not_shown(page: Page, town: Town
     database = town.network.hub.home / "sconto.db"
     with sqlite3.connect(database, timeout=10) as connection:
         connection.execute(
-            "UPDATE frame_resources SET content = CAST(replace(content, 'coupons', 'coupans') AS BLOB)"
+            "UPDATE frame_resources"
+            " SET content = CAST(replace(content, 'coupons', 'coupans') AS BLOB)"
             " WHERE path = '/index.html' AND frame_id = ?",
             (town.live.frame_ids[0],),
         )

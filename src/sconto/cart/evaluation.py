@@ -60,7 +60,7 @@ class ReasonCode(StrEnum):
     NOT_COMBINABLE = "not_combinable"
     #: The lane, or the promotion itself, allows no more of it in one cart or on one item.
     TOO_MANY = "too_many"
-    #: A limit by shopper, store, code, … or period is reached (said by the ledger, not by evaluate).
+    #: A limit by shopper, store, code, … or period is reached (said by the ledger).
     LIMIT_REACHED = "limit_reached"
     #: The merchant has nothing left to give of it just now (said by the ledger, not by evaluate).
     ALLOTMENT_EXHAUSTED = "allotment_exhausted"

@@ -11,7 +11,6 @@ from sconto.cli.api import Api
 from sconto.cli.options import HomeOption, JsonOption, OptionalHome, UrlOption
 from sconto.cli.output import show
 
-
 silent_merchants = typer.Typer(help="Merchants that are silent.", no_args_is_help=True)
 
 

@@ -72,14 +72,18 @@ class Base:
     async def start(self) -> None:
         """Open connections to the outside; needs the event loop."""
         self.http = make_http()
-        self.client = PeerClient(self.home, self.http, lambda: self.wall_clock())
-        self.directory = Directory(self.store, self.http, lambda: self.wall_clock())
+        self.client = PeerClient(self.home, self.http, self.real_time_ms)
+        self.directory = Directory(self.store, self.http, self.real_time_ms)
         # A merchant that was put back to an old copy must know before it spends.
         self.deliverer = events.Deliverer(
             self.store, self.client, asks_first=self.home.kind == "merchant"
         )
         await self.directory.start()
         await self.deliverer.start()
+
+    def real_time_ms(self) -> int:
+        """`wall_clock` as it is now: a simulation replaces it while the server stands."""
+        return self.wall_clock()
 
     async def stop(self) -> None:
         """Stop delivering, finish what was accepted, close the datastore."""

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of a server, from the same types that its endpoints decode and encode."""
+"""The OpenAPI 3.1 document of a server, from the types that its endpoints decode and encode."""
 
 import re
 from collections.abc import Iterable

@@ -206,9 +206,7 @@ async def test_a_grant_that_the_hub_has_not_signed_is_not_taken_up(net, make_car
         "epoch": part.epoch,
         "proof": part.proof,
     }
-    a.store.write_now(
-        lambda tx: tx.send(net.hub.url, "sconto.allotment.presented.v1", "p", forged)
-    )
+    a.store.write_now(lambda tx: tx.send(net.hub.url, "sconto.allotment.presented.v1", "p", forged))
     await net.settle()
     assert net.hub.parked()[-1].startswith("proof_mismatch")
     assert len(net.hub.parts("p")) == 1

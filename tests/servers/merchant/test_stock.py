@@ -62,6 +62,4 @@ def test_a_stranger_is_who_holds_nothing(at_ms: int) -> None:
     """`anonymous` is `holding` where there is nothing to look up: it needs no connection."""
     cart = Cart(currency="USD", lines=(Line(id="1", sku="a", price_minor=1),))
     no_connection: Any = None
-    assert anonymous(cart) == holding(
-        no_connection, cart, None, [], at_ms, digest=lambda code: b""
-    )
+    assert anonymous(cart) == holding(no_connection, cart, None, [], at_ms, digest=lambda code: b"")

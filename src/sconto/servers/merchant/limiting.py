@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from sconto.cart import Applied
-from sconto.redemption import Room, RoomsOf
+from sconto.redemption import Headroom, HeadroomOf
 from sconto.servers.merchant.recognise import Holding
 from sconto.store import limits
 from sconto.terms.counting import Occasion, counted, counters
@@ -24,11 +24,11 @@ def rooms_of(
     server: "Merchant",
     held: Holding,
     at_ms: int,
-    read: Callable[[Callable[[sa.Connection], list[Room]]], list[Room]],
-) -> RoomsOf:
+    read: Callable[[Callable[[sa.Connection], list[Headroom]]], list[Headroom]],
+) -> HeadroomOf:
     """What `decide` asks for each applied promotion; `read` gives it a connection, where needed."""
 
-    def rooms(applied: Applied) -> list[Room] | None:
+    def rooms(applied: Applied) -> list[Headroom] | None:
         known = server.shelf.get(applied.terms_digest)
         if known is None or not counted(known.terms):
             return []
@@ -47,9 +47,9 @@ def rooms_of(
         if found is None:
             return None
 
-        def look(connection: sa.Connection) -> list[Room]:
+        def look(connection: sa.Connection) -> list[Headroom]:
             used = limits.used(connection, applied.promotion_id, [one.name for one in found])
-            return [Room(one, used[one.name]) for one in found]
+            return [Headroom(one, used[one.name]) for one in found]
 
         return read(look)
 
