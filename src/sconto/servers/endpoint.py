@@ -81,6 +81,8 @@ class Endpoint:
     scope: str
     #: Type of the document in the body, which is strict JSON unless `read` reads something else.
     accepts: Any = None
+    #: A base of `accepts` that most bodies are, where only that can be decoded quickly.
+    accepts_usually: Any = None
     accepts_type: str = JSON
     read: Callable[[bytes], Any] | None = None
     returns: Any = None
@@ -317,7 +319,11 @@ async def _answer(
         elif endpoint.accepts is not None:
             call.require_media_type(endpoint.accepts_type)
             call.document = decode(
-                body, endpoint.accepts, max_bytes=endpoint.max_bytes, what="body"
+                body,
+                endpoint.accepts,
+                max_bytes=endpoint.max_bytes,
+                what="body",
+                usual=endpoint.accepts_usually,
             )
         call.is_read = True
         value = await endpoint.run(server, call)

@@ -98,6 +98,14 @@ async def test_a_job_makes_codes_that_can_be_exported_again_and_are_not_stored(c
     assert [(one["job_id"], one["done"]) for one in listed] == [("j", 2500)]
 
 
+async def test_the_export_can_be_asked_for_without_its_body(coded: Any) -> None:
+    await make(coded, 3)
+    reply = await coded.call("HEAD", f"{JOBS}/j/codes.csv")
+    assert (reply.status, reply.content) == (200, b"")
+    assert reply.headers["content-disposition"] == 'attachment; filename="j.csv"'
+    assert reply.headers["cache-control"] == "no-store"
+
+
 async def test_two_jobs_have_different_codes(coded: Any) -> None:
     assert set(await make(coded, 300, "a")).isdisjoint(await make(coded, 300, "b"))
 

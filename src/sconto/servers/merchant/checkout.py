@@ -68,6 +68,11 @@ class EvaluationRequest(Document):
     order_id: OrderIdText | None = None
     #: When it happens; needs the scope `replay`. The server's clock otherwise.
     at: datetime | None = None
+
+
+class DryRunRequest(EvaluationRequest):
+    """A cart to evaluate, perhaps as it would be."""
+
     #: What to suppose, for whoever tries promotions out; needs the scope `promotions:read` too.
     dry_run: DryRun | None = None
 
@@ -135,7 +140,8 @@ _EXAMPLE_CART = {
     "/v1/evaluations",
     scope="evaluate",
     summary="Evaluate a cart: which promotions apply, how much each gives, and why others do not",
-    accepts=EvaluationRequest,
+    accepts=DryRunRequest,
+    accepts_usually=EvaluationRequest,
     accepts_example={"cart": _EXAMPLE_CART, "client": "card-1234"},
     returns=EvaluationReply,
     max_bytes=_BODY_BYTES_MAX,
@@ -149,18 +155,19 @@ async def evaluate_cart(server: "Merchant", call: Call) -> EvaluationReply:
     """
     request: EvaluationRequest = call.document
     at_ms = call.at_ms(request.at)
-    if request.dry_run is not None:
-        at_ms = dry_run_ms(call, request.dry_run)
+    dry_run = request.dry_run if isinstance(request, DryRunRequest) else None
+    if dry_run is not None:
+        at_ms = dry_run_ms(call, dry_run)
     if request.client is None and not request.cart.codes and not request.presented:
         held = anonymous(request.cart)
     else:
         claims = _verified(server, call, request, request.order_id or "", at_ms)
         with server.base.store.read() as connection:
             held = _holding(server, connection, request, claims, at_ms)
-        if request.dry_run is None:
+        if dry_run is None:
             _count_guesses(server, call, held)
-    if request.dry_run is not None:
-        return EvaluationReply(evaluation=evaluate_dry(server, call, request.dry_run, held, at_ms))
+    if dry_run is not None:
+        return EvaluationReply(evaluation=evaluate_dry(server, call, dry_run, held, at_ms))
     decision = _decide(server, held, server.stock.available, "", at_ms)
     return EvaluationReply(evaluation=decision.evaluation)
 
