@@ -38,7 +38,7 @@ async def use_everything(network: Network) -> set[str]:
     hub, shop, wallet = network.hub.url, network.merchants[0].url, network.wallet.url
     keys = {s.api_key for s in network.servers} | {live.brand_key, live.shopper_key}
     keys |= set(live.till_keys)
-    made = {key.rpartition("_")[2] for key in keys}
+    made = {key.split("_", 2)[2] for key in keys}
     shopper = {"Authorization": f"Bearer {live.shopper_key}"}
     till = {"Authorization": f"Bearer {live.till_keys[0]}"}
     async with httpx.AsyncClient(timeout=20) as http:
@@ -61,7 +61,7 @@ async def use_everything(network: Network) -> set[str]:
         assert entered.status_code == 303
         made.add(entered.headers["set-cookie"].partition(";")[0].partition("=")[2])
         fresh = f"sconto_{'0' * 26}_{b64url(secrets.token_bytes(32))}"
-        made.add(fresh.rpartition("_")[2])
+        made.add(fresh.split("_", 2)[2])
         await misuse(http, network, token, presented[0]["proof"], fresh)
     return made
 
