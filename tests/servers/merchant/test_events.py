@@ -172,8 +172,8 @@ async def test_a_grant_counts_once(shop: Any, hub: Any, make_terms: Any) -> None
 async def test_running_low_asks_for_more_once(
     shop: Any, hub: Any, make_terms: Any, make_cart: Any, clock: Any
 ) -> None:
-    """At a quarter left, and when nothing is left: one request, until the hub answers or 30 s
-    have passed; the refusal says what was needed and what was there."""
+    """At a quarter left, and when more is needed than was asked for: one request each, until the
+    hub answers or 30 s have passed; the refusal says what was needed and what was there."""
     await hub.offer(shop, make_terms("p"), uses=4)
     for number in range(6):
         order = await shop.post("/v1/redemptions", {"order_id": f"a{number}", "cart": make_cart()})
@@ -181,15 +181,16 @@ async def test_running_low_asks_for_more_once(
     (refusal,) = order["evaluation"]["refused"]
     assert (refusal["needed"], refusal["had"], refusal["missing"]) == (1, 0, 1)
     asked = {"promotion_id": "p", "needed_uses": 1, "needed_minor": 1}
-    assert shop.outbox(hub.url, "allotment.requested") == [asked]
+    more = {**asked, "needed_minor": 105}
+    assert shop.outbox(hub.url, "allotment.requested") == [asked, more]
     clock.advance(31)
     await shop.post("/v1/redemptions", {"order_id": "b", "cart": make_cart()})
-    assert shop.outbox(hub.url, "allotment.requested")[1:] == [{**asked, "needed_minor": 105}]
+    assert shop.outbox(hub.url, "allotment.requested")[2:] == [more]
     await hub.send(shop, hub.granted(shop, "p", uses=1, amount_minor=100))
     order = await shop.post("/v1/redemptions", {"order_id": "c", "cart": make_cart()})
     (refusal,) = order["evaluation"]["refused"]
     assert (refusal["needed"], refusal["had"], refusal["unit"]) == (105, 100, "minor")
-    assert len(shop.outbox(hub.url, "allotment.requested")) == 3, "it was heard: ask again"
+    assert len(shop.outbox(hub.url, "allotment.requested")) == 4, "it was heard: ask again"
     refused = [one["entry"] for one in shop.outbox(hub.url, "journal.reported")][4:]
     assert [one.get("reason") for one in refused] == ["allotment_exhausted"] * 4
     shop.audit()
