@@ -544,6 +544,7 @@ def _events() -> Case:
         "time_ms": AT_MS + 7,
         "sequence": 1,
         "data": {"token_id": "t", "uses": 1},
+        "stream": "",
     }
 
     def batch(*some: Case) -> str:

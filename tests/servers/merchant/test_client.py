@@ -1,5 +1,6 @@
 """The Python client's methods for codes, lint, sentences and dry runs, against a real merchant."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -24,6 +25,7 @@ async def test_unique_codes(client: Any, make_terms: Any, make_cart: Any) -> Non
     await client.add_promotion(terms, launch=True)
     job = await client.make_codes("p", "j", 3, prefix="X-")
     while job["state"] == "running":
+        await asyncio.sleep(0.01)
         job = await client.code_job("p", "j")
     text = b"".join([part async for part in client.export_codes("p", "j")]).decode()
     header, *codes = text.split()
