@@ -351,7 +351,12 @@ def make_http() -> httpx.AsyncClient:
 
 
 async def gather_quietly(tasks: list[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait until they have ended."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """Cancel tasks and wait until they have ended.
+
+    Again after a while: `asyncio.wait_for` of Python 3.11 may lose a cancellation.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.5)
