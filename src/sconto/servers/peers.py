@@ -359,4 +359,7 @@ async def gather_quietly(tasks: list[asyncio.Task[Any]]) -> None:
     while pending:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=0.5)
+        ended, pending = await asyncio.wait(pending, timeout=0.5)
+        for task in ended:
+            if not task.cancelled():
+                task.exception()  # looked at, so that nobody complains that it was not
