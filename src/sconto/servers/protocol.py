@@ -18,6 +18,8 @@ from sconto.servers import problems
 REQUEST_WITHIN_S = 30.0
 #: Request line and headers together. The longest that we have is a signature and a token.
 HEAD_BYTES_MAX = 64 * 1024
+#: Seconds for a client that still sends to read why it was refused.
+LINGER_S = 1.0
 
 _REASONS = {408: "Request Timeout", 431: "Request Header Fields Too Large"}
 
@@ -28,6 +30,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _is_in_head = False
     _is_incomplete = False
+    _is_lingering = False
     #: Bytes of the head before those that are being read now, and how many these are.
     _head_bytes = 0
     _read_bytes = 0
@@ -41,12 +44,15 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_lingering:
+            return
         self._read_bytes = len(data)
         super().data_received(data)
         if self._is_in_head:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
                 self._refuse(_headers_too_large())
+                return
         if not self._is_incomplete:
             self._stop_timer()
         elif self._timer is None:
@@ -116,7 +122,24 @@ class BoundedProtocol(HttpToolsProtocol):
                 "cache-control: no-store\r\nconnection: close\r\n\r\n"
             )
             self.transport.write(head.encode("ascii") + body)
-        self.transport.close()
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """Say no more, read on for a while, then close.
+
+        A socket that is closed while its peer still sends is reset, and what the peer has not read
+        yet is lost with it (RFC 9112, section 9.6).
+        """
+        self._stop_timer()
+        self._is_lingering = True
+        if not getattr(self.cycle, "response_complete", True):  # None where there was no request
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self._timer = self.loop.call_later(LINGER_S, self.transport.close)
 
 
 async def _refuse_headers(scope: Any, receive: Any, send: Any) -> None:

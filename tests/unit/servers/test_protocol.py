@@ -90,10 +90,7 @@ class Wire:
 
     async def rest(self) -> bytes:
         """Everything until the server closes, which it must do soon."""
-        try:
-            return await asyncio.wait_for(self.reader.read(), 5)
-        except ConnectionError:
-            return b""
+        return await asyncio.wait_for(self.reader.read(), 30)
 
 
 @contextlib.asynccontextmanager
