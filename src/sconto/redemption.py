@@ -111,7 +111,7 @@ Available = Callable[[Collection[str]], Mapping[str, Sequence[Part]]]
 HeadroomOf = Callable[[Applied], Sequence[Headroom] | None]
 
 
-def no_rooms(applied: Applied) -> Sequence[Headroom]:
+def no_limits(applied: Applied) -> Sequence[Headroom]:
     """Nothing is limited but by allotments."""
     return ()
 
@@ -125,12 +125,12 @@ def decide(
     merchant: str,
     order_id: str,
     available: Available,
-    rooms_of: HeadroomOf = no_rooms,
+    headroom_of: HeadroomOf = no_limits,
 ) -> Decision:
     """Evaluate a cart and cover what applies.
 
     `available(promotion_ids)` gives the open allotments of this merchant, oldest first;
-    `rooms_of(applied)` the counters of limits, as they are before this cart.
+    `headroom_of(applied)` the counters of limits, as they are before this cart.
     """
     uncovered: list[Uncovered] = []
     excluded: set[str] = set()
@@ -143,7 +143,7 @@ def decide(
         unknown = {a.promotion_id for a in evaluation.applied} - parts.keys()
         if unknown:
             parts.update(dict.fromkeys(unknown, ()) | dict(available(unknown)))
-        spends, missing = _cover(evaluation.applied, parts, merchant, order_id, rooms_of)
+        spends, missing = _cover(evaluation.applied, parts, merchant, order_id, headroom_of)
         if not missing:
             evaluation = _with_refusals(evaluation, uncovered)
             return Decision(evaluation, tuple(spends), tuple(uncovered))
@@ -189,7 +189,7 @@ def _cover(
     parts: Mapping[str, Sequence[Part]],
     merchant: str,
     order_id: str,
-    rooms_of: HeadroomOf,
+    headroom_of: HeadroomOf,
 ) -> tuple[list[Spend], list[Uncovered]]:
     left = {part.allotment_id: part.left for held in parts.values() for part in held}
     spends: list[Spend] = []
@@ -197,7 +197,7 @@ def _cover(
     taken: dict[tuple[str, str], Amounts] = {}
     for one in applied:
         needed = Amounts(1, one.amount_minor)
-        rooms = rooms_of(one)
+        rooms = headroom_of(one)
         full = _full(one, rooms, needed, taken)
         if rooms is None or full is not None:
             missing.append(full or Uncovered(one, needed, needed, ReasonCode.SHOPPER_UNKNOWN))

@@ -6,7 +6,7 @@ import typer
 
 import sconto
 from sconto.base.errors import ScontoError
-from sconto.cli import authoring, demo, merchant, promotions, restore, wallet
+from sconto.cli import authoring, demo, ledger, merchant, promotions, restore, wallet
 from sconto.cli.api import Api
 from sconto.cli.options import HomeOption, JsonOption, OptionalHome, UrlOption
 from sconto.cli.output import show
@@ -275,6 +275,7 @@ wallet_commands = server_commands("wallet")
 for _kind, _commands in (("hub", hub_commands), ("merchant", merchant_commands)):
     _commands.add_typer(promotions.commands, name="promotion")
     restore.add_to(_commands, _kind)
+    _commands.add_typer(ledger.commands, name="ledger")
 hub_commands.add_typer(restore.silent_merchants, name="merchant")
 merchant.add_to(merchant_commands)
 wallet.add_to(wallet_commands)

@@ -183,7 +183,7 @@ class Deliverer:
         log.error("this server was restored from a backup", extra={"peer": peer})
         raise PeerError(
             f"{peer} has events of ours that we do not know: this is an old copy of this server",
-            code=RESTORED,
+            code="restored_from_backup",
             url=peer,
             remedy="stop it, and run `sconto merchant restore` or `sconto hub restore`",
         )

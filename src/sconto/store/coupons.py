@@ -27,6 +27,8 @@ class Coupon(NamedTuple):
     clipped_at_ms: int
     expires_at_ms: int
     received_at_ms: int
+    #: The shopper is in the promotion's control group: the token gives nothing.
+    is_control: bool = False
 
 
 class Client(NamedTuple):

@@ -252,3 +252,15 @@ async def test_a_signed_request_works_once(world):
         world.refused(await plain(method, url, **stolen), 400, "digest_mismatch")
         moved = url.replace("/v1/clips", "/v1/impressions")
         world.refused(await plain(method, moved, **options), 401, "signature_invalid")
+
+
+async def test_the_control_group_is_told_to_the_merchant_alone(world):
+    """The token looks like any other; the coupon information says that it gives nothing."""
+    terms = await world.promise(holdout_basis_points=10_000)
+    frame = world.frame(terms)
+    assert (await world.publish(frame)).status_code == 201
+    token = await world.take(await world.clip(frame))
+    await world.settle_outbox()
+    (information,) = world.shop.of_type("sconto.token.issued.v1")
+    assert information["is_control"] is True
+    assert information["token_id"] == world.claims(token).jti

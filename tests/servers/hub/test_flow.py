@@ -64,6 +64,7 @@ async def test_a_clip_becomes_a_token_and_a_redemption(world):
         "client": claims.sub,
         "holder_jkt": world.holder.kid,
         "uses": 1,
+        "is_control": False,
         "handle": handle_of(claims.jti),
         "clipped_at": information["clipped_at"],
         "expires_at": "9000-01-01T00:00:00Z",

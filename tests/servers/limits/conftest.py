@@ -25,7 +25,7 @@ from sconto.servers.config import create_home, load_home
 from sconto.servers.hub import Hub
 from sconto.servers.merchant import Merchant
 from sconto.servers.principal import make_api_key
-from sconto.store import access, exchange, ledger, schema
+from sconto.store import access, books, exchange, ledger, schema
 from sconto.store.database import migrate
 from sconto.store.writer import Tx
 
@@ -135,6 +135,10 @@ class Site:
         path = self.folder / "config.json"
         text = path.read_text()
         path.write_text(text.replace(load_home(self.folder).database_url, database_url))
+
+    @property
+    def database_url(self) -> str:
+        return load_home(self.folder).database_url
 
     # --- what the datastore says --------------------------------------------------------------
 
@@ -281,4 +285,6 @@ async def net(
     await made.add("hub", HUB)
     yield made
     for site in list(made.running.values()):
+        with site.store.read() as connection:
+            assert books.check(connection).faults == [], site.url
         await site.stop()

@@ -25,6 +25,7 @@ from sconto.tokens import (
     issue_token,
     pairwise_subject,
 )
+from sconto.tokens.holdout import is_control
 
 if TYPE_CHECKING:
     from sconto.servers.hub import Hub
@@ -120,6 +121,7 @@ def _issue_new(hub: "Hub", tx: Tx, token: Token, holder_jkt: str, uses: int) -> 
             "client": subject,
             "holder_jkt": holder_jkt,
             "uses": uses,
+            "is_control": is_control(token.promotion_id, subject, terms.holdout_basis_points),
             "handle": issued.handle,
             "clipped_at": rfc3339(token.clipped_at_ms),
             "expires_at": rfc3339(end_s * 1000),

@@ -10,6 +10,7 @@ then it is a promotion engine for one shop.
     codes.py       unique codes: make, import, export; minting.py makes them -> store.codes
     clients.py     recognise a client, coupon information     -> sconto.tokens, store.coupons
     offers.py      accept hubs' promotions; events from hubs  -> store.promotions, store.ledger
+    limiting.py    limits by shopper, store, code, period     -> sconto.terms, store.limits
     closing.py     give parts of hubs' budgets back           -> store.ledger
     restore.py     a new incarnation; a hub's new epoch       -> store.exchange, store.ledger
     frames.py      keep a frame and distribute it to its hub  -> sconto.frames
@@ -19,7 +20,6 @@ then it is a promotion engine for one shop.
 """
 
 import asyncio
-import contextlib
 import logging
 import secrets
 from collections.abc import Callable
@@ -44,6 +44,7 @@ from sconto.servers.merchant.minting import Mint
 from sconto.servers.merchant.shelf import Shelf
 from sconto.servers.merchant.status import StatusLists
 from sconto.servers.merchant.stock import Stock
+from sconto.servers.peers import gather_quietly
 from sconto.store import access, ledger
 from sconto.store import promotions as promotion_store
 from sconto.store.writer import Tx
@@ -96,9 +97,7 @@ class Merchant:
 
     async def stop(self) -> None:
         await self.mint.stop()
-        self._expiry.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._expiry
+        await gather_quietly([self._expiry])
         await self.status_lists.close()
         await self.base.stop()
 

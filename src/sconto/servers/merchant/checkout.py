@@ -19,20 +19,21 @@ from sconto.base.clock import MS_PER_SECOND, day_of, rfc3339
 from sconto.base.documents import Document
 from sconto.base.errors import ConflictError, NotFoundError, UnavailableError
 from sconto.base.keys import sign_compact
-from sconto.cart import Cart, Evaluation, Refusal, encode_evaluation
+from sconto.cart import Cart, Evaluation, ReasonCode, Refusal, encode_evaluation
 from sconto.cart.model import CART_BYTES_MAX
 from sconto.ledger import Amounts, Entry, wants_more
 from sconto.redemption import (
     RECEIPT_TYPE,
     Available,
     Decision,
+    Headroom,
     Spend,
     decide,
     entry_of,
     receipt_claims,
 )
 from sconto.servers.endpoint import Call, endpoint
-from sconto.servers.exchange import RESTORED
+from sconto.servers.merchant import limiting
 from sconto.servers.merchant.dry_run import DryRun, dry_run_ms, evaluate_dry
 from sconto.servers.merchant.recognise import (
     Holding,
@@ -41,7 +42,7 @@ from sconto.servers.merchant.recognise import (
     holding,
     verify_presented,
 )
-from sconto.store import codes, coupons, ledger, orders
+from sconto.store import codes, coupons, ledger, limits, orders
 from sconto.store.orders import Order, Redemption
 from sconto.store.writer import Tx
 from sconto.terms.codes import normalise_code
@@ -168,7 +169,12 @@ async def evaluate_cart(server: "Merchant", call: Call) -> EvaluationReply:
             _count_guesses(server, call, held)
     if dry_run is not None:
         return EvaluationReply(evaluation=evaluate_dry(server, call, dry_run, held, at_ms))
-    decision = _decide(server, held, server.stock.available, "", at_ms)
+
+    def read(look: limiting.Look) -> list[Headroom]:
+        with server.base.store.read() as connection:
+            return look(connection)
+
+    decision = _decide(server, held, server.stock.available, "", at_ms, read)
     return EvaluationReply(evaluation=decision.evaluation)
 
 
@@ -345,11 +351,23 @@ def _holding(
     claims: list[TokenClaims],
     at_ms: int,
 ) -> Holding:
-    return holding(connection, request.cart, request.client, claims, at_ms, server.mint.digest)
+
+    def holdout(terms_digest: str) -> int:
+        known = server.shelf.get(terms_digest)
+        return 0 if known is None else known.terms.holdout_basis_points
+
+    return holding(
+        connection, request.cart, request.client, claims, at_ms, server.mint.digest, holdout
+    )
 
 
 def _decide(
-    server: "Merchant", held: Holding, available: Available, order_id: str, at_ms: int
+    server: "Merchant",
+    held: Holding,
+    available: Available,
+    order_id: str,
+    at_ms: int,
+    read: limiting.Read,
 ) -> Decision:
     with server.shelf.lock:
         return decide(
@@ -360,6 +378,7 @@ def _decide(
             merchant=server.base.home.url,
             order_id=order_id,
             available=available,
+            headroom_of=limiting.headroom_of(server, held, at_ms, read),
         )
 
 
@@ -383,7 +402,9 @@ async def _check_out(
         held = _holding(server, tx.apart, request, claims, at_ms)
         _count_guesses(server, call, held)
         available = partial(ledger.available_to, tx, server.base.home.url)
-        decision = _decide(server, held, available, request.order_id, at_ms)
+        decision = _decide(
+            server, held, available, request.order_id, at_ms, lambda look: look(tx.apart)
+        )
         _check_not_restored(server, [one.applied.terms_digest for one in decision.spends])
         return _keep(server, tx, request, held, decision, body_hash, state, at_ms)
 
@@ -416,7 +437,7 @@ def _check_not_restored(server: "Merchant", terms_digests: list[str]) -> None:
         if held is not None and held.hub in alarms:
             raise UnavailableError(
                 f"{held.hub} has events of this merchant that this merchant does not know",
-                code=RESTORED,
+                code="restored_from_backup",
                 remedy="stop this server, and run `sconto merchant restore`",
                 retry_after_s=60,
             )
@@ -525,6 +546,8 @@ def _keep(
         if is_direct:
             _settle_own(server, tx, one)
     for missing in decision.uncovered:
+        if missing.code != ReasonCode.ALLOTMENT_EXHAUSTED:
+            continue
         held_terms = server.shelf.get(missing.applied.terms_digest)
         if held_terms is not None and held_terms.hub is not None:
             _ask_for_more(server, tx, held_terms.hub, missing.applied.promotion_id, missing.needed)
@@ -547,6 +570,8 @@ def _use(
     applied = spend.applied
     left = ledger.spend(tx, spend.allotment_id, spend.amounts)
     server.spent_at_ms[applied.promotion_id] = tx.now_ms
+    if spend.counters:
+        limits.take(tx, applied.promotion_id, spend.redemption_id, spend.amounts, spend.counters)
     terms = server.shelf.get(applied.terms_digest)
     if terms is not None and terms.hub is not None and wants_more(left.left, left.granted):
         _ask_for_more(server, tx, terms.hub, applied.promotion_id, Amounts(1, 1))
@@ -614,7 +639,10 @@ def end_reservation(
     used = orders.redemptions_of(tx.connection, order.order_id)
     orders.change_state(tx, order, state)
     for one in used:
-        ledger.give_back(tx, one.allotment_id, Amounts(1, one.amount_minor))
+        amounts = Amounts(1, one.amount_minor)
+        ledger.give_back(tx, one.allotment_id, amounts)
+        if limiting.is_counted(server, one.terms_digest):
+            limits.give_back(tx, one.redemption_id, amounts, is_complete=True)
         give_use_back(server, tx, one)
         record(server, tx, _entry(server, one, state), None)
 

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from sconto.servers.merchant import Merchant
 
 
-def rooms_of(
-    server: "Merchant",
-    held: Holding,
-    at_ms: int,
-    read: Callable[[Callable[[sa.Connection], list[Headroom]]], list[Headroom]],
-) -> HeadroomOf:
+Look = Callable[[sa.Connection], list[Headroom]]
+#: Gives a look at the datastore a connection.
+Read = Callable[[Look], list[Headroom]]
+
+
+def headroom_of(server: "Merchant", held: Holding, at_ms: int, read: Read) -> HeadroomOf:
     """What `decide` asks for each applied promotion; `read` gives it a connection, where needed."""
 
-    def rooms(applied: Applied) -> list[Headroom] | None:
+    def headroom(applied: Applied) -> list[Headroom] | None:
         known = server.shelf.get(applied.terms_digest)
         if known is None or not counted(known.terms):
             return []
@@ -53,4 +53,10 @@ def rooms_of(
 
         return read(look)
 
-    return rooms
+    return headroom
+
+
+def is_counted(server: "Merchant", terms_digest: str) -> bool:
+    """Whether redemptions under these terms may be in counters."""
+    known = server.shelf.get(terms_digest)
+    return known is None or bool(counted(known.terms))

@@ -164,6 +164,8 @@ class _TokenIssued(_Data):
     handle: Annotated[str, Meta(max_length=24)]
     clipped_at: str
     expires_at: str
+    #: The shopper is in the control group: the token gives nothing.
+    is_control: bool = False
 
 
 class _TokenRevoked(_Data):
@@ -270,6 +272,7 @@ def token_issued(server: "Merchant", tx: Tx, source: str, data: dict[str, Any]) 
             clipped_at_ms=clipped_at_ms,
             expires_at_ms=_instant(event.expires_at, "expires_at"),
             received_at_ms=tx.now_ms,
+            is_control=event.is_control,
         ),
     )
     tx.record(

@@ -24,6 +24,7 @@ from sconto.store import coupons
 from sconto.store.codes import UniqueCode
 from sconto.store.coupons import Coupon
 from sconto.tokens import TokenClaims, verify_proof, verify_token
+from sconto.tokens.holdout import is_control
 
 if TYPE_CHECKING:
     from sconto.servers.merchant import Merchant
@@ -127,11 +128,13 @@ def holding(
     presented: list[TokenClaims],
     at_ms: int,
     digest: Callable[[str], bytes],
+    holdout: Callable[[str], int] = lambda terms_digest: 0,
 ) -> Holding:
     """The holder of a cart: tokens that were presented, typed as handles, or known of the client.
 
     `digest` gives what the datastore has of a unique code. Such a code is worth one token, but is
     no proof of who typed it, as it may be short: the answer about it stays the strangers'.
+    `holdout` gives the share of shoppers, in basis points, for whom terms hold nothing.
     Raises InvalidInputError when a presented token has no use left.
     """
     known: dict[str, Coupon] = {}
@@ -140,7 +143,7 @@ def holding(
     for i, claims in enumerate(presented):
         coupon = coupons.get(connection, claims.jti)
         if coupon is None:
-            coupon = _learn(claims, at_ms)
+            coupon = _learn(claims, at_ms, holdout(claims.terms_digest))
             learned.append(coupon)
         if coupon.is_revoked or coupon.uses_left == 0:
             raise InvalidInputError(
@@ -175,6 +178,7 @@ def holding(
             token_id=coupon.token_id,
             terms_digest=coupon.terms_digest,
             clipped_at_ms=coupon.clipped_at_ms,
+            is_control=coupon.is_control,
         )
         for coupon in known.values()
     )
@@ -207,11 +211,12 @@ def _with_codes(cart: Cart, codes: tuple[str, ...]) -> Cart:
     return msgspec.structs.replace(cart, codes=codes)
 
 
-def _learn(claims: TokenClaims, at_ms: int) -> Coupon:
+def _learn(claims: TokenClaims, at_ms: int, holdout_basis_points: int) -> Coupon:
+    subject = claims.sub or claims.cnf.jkt
     return Coupon(
         token_id=claims.jti,
         hub=claims.iss,
-        subject=claims.sub or claims.cnf.jkt,
+        subject=subject,
         holder_jkt=claims.cnf.jkt,
         promotion_id=claims.promotion_id,
         terms_digest=claims.terms_digest,
@@ -223,4 +228,5 @@ def _learn(claims: TokenClaims, at_ms: int) -> Coupon:
         clipped_at_ms=claims.iat * MS_PER_SECOND,
         expires_at_ms=claims.exp * MS_PER_SECOND,
         received_at_ms=at_ms,
+        is_control=is_control(claims.promotion_id, subject, holdout_basis_points),
     )

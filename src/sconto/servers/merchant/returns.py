@@ -20,8 +20,9 @@ from sconto.cart.returns import Kept, bring_back, keep_all
 from sconto.ledger import Amounts, Entry
 from sconto.redemption import redemption_id
 from sconto.servers.endpoint import Answer, Call, endpoint
+from sconto.servers.merchant import limiting
 from sconto.servers.merchant.checkout import find_order, give_use_back, record
-from sconto.store import coupons, ledger, orders
+from sconto.store import coupons, ledger, limits, orders
 from sconto.store.orders import Order, Redemption
 from sconto.store.writer import Tx
 
@@ -218,6 +219,8 @@ def _take_back(
 ) -> None:
     orders.reverse(tx, used, amount_minor, is_complete=is_complete)
     amounts = Amounts(1 if is_complete else 0, amount_minor)
+    if limiting.is_counted(server, used.terms_digest):
+        limits.give_back(tx, used.redemption_id, amounts, is_complete=is_complete)
     terms = server.shelf.get(used.terms_digest)
     if terms is not None and terms.hub is None:
         ledger.unsettle(tx, used.allotment_id, amounts, used.redemption_id)
