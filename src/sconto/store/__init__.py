@@ -5,7 +5,8 @@ documents. Decides nothing about promotions, tokens or budgets; the rooms above 
 decide is kept here in one dumb step. SQLite and PostgreSQL answer alike.
 
 Read `schema.py` (the tables, in the order of the river), then `writer.py` (how a commit happens);
-each other module holds the questions and the writes of one part of the schema.
+each other module, and the folder `ledger`, holds the questions and the writes of one part of the
+schema.
 """
 
 from sconto.store.database import migrate, open_engine

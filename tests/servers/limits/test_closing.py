@@ -3,7 +3,7 @@
 import pytest
 
 from sconto.servers.hub.allotments import ASK_AGAIN_MS
-from sconto.servers.merchant import checkout, closing
+from sconto.servers.merchant import closing, reservations
 
 pytestmark = pytest.mark.anyio
 
@@ -82,7 +82,7 @@ async def test_reserved_units_are_not_closed_away(net, make_cart):
     await closing.finish(b.server)
     assert b.parts("p")[0].state == "open", "one reservation is left"
     net.clock.advance(60)
-    await checkout.expire_overdue(b.server)
+    await reservations.expire_overdue(b.server)
     await closing.finish(b.server)
     assert b.parts("p")[0].state == "closed"
     await net.settle()

@@ -9,7 +9,7 @@ from sconto.base.canonical import digest, parse_json
 from sconto.base.clock import rfc3339
 from sconto.base.keys import KeySet, verify_compact
 from sconto.redemption import RECEIPT_TYPE
-from sconto.servers.merchant.checkout import expire_overdue
+from sconto.servers.merchant.reservations import expire_overdue
 
 pytestmark = pytest.mark.anyio
 

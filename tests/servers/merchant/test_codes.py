@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from sconto.servers.config import load_home
 from sconto.servers.merchant import Merchant, minting
-from sconto.servers.merchant.checkout import expire_overdue
+from sconto.servers.merchant.reservations import expire_overdue
 from sconto.store import schema
 from sconto.terms.codes import normalise_code
 

@@ -4,7 +4,10 @@ In: carts from tills and shops, promotions and coupon information from hubs, pro
 Out: evaluations, receipts, frames for hubs, reports for hubs. It starts and works without any hub:
 then it is a promotion engine for one shop.
 
-    checkout.py    evaluate, reserve, redeem, release         -> sconto.redemption, store.orders
+    checkout.py    evaluate, reserve, redeem                  -> sconto.redemption
+    spending.py    a checkout's decision in the datastore     -> store.ledger, store.orders
+    reservations.py  redeem what was reserved, release, expire -> store.orders
+    orders.py      an order as it is shown                    -> store.orders
     returns.py     reverse a redemption, whole or by lines    -> sconto.cart.returns
     dry_run.py     evaluate drafts, and at another instant    -> sconto.cart.trial
     codes.py       unique codes: make, import, export; minting.py makes them -> store.codes
@@ -37,7 +40,9 @@ from sconto.servers.merchant import (
     codes,
     frames,
     offers,
+    orders,
     pages,
+    reservations,
     returns,
 )
 from sconto.servers.merchant.minting import Mint
@@ -66,6 +71,8 @@ class Merchant:
         *authoring.ENDPOINTS,
         *offers.ENDPOINTS,
         *checkout.ENDPOINTS,
+        *reservations.ENDPOINTS,
+        *orders.ENDPOINTS,
         *returns.ENDPOINTS,
         *codes.ENDPOINTS,
         *clients.ENDPOINTS,
@@ -141,7 +148,7 @@ class Merchant:
         while True:
             await asyncio.sleep(EXPIRY_PERIOD_S)
             try:
-                await checkout.expire_overdue(self)
+                await reservations.expire_overdue(self)
                 await closing.finish(self)
             except Exception:
                 log.exception("reservations could not be expired; trying again")

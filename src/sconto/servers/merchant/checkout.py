@@ -1,40 +1,29 @@
-"""Checkout: evaluate, reserve, redeem, release, each of the last three once per order id.
+"""Checkout: evaluate, reserve, redeem, the last two once per order id.
 
 A request is decided and stored in one transaction of the writer (`sconto.redemption.decide`): the
 order, its redemptions, the allotments that they are taken from, the uses of tokens, the journal,
-and the reports to the hubs. The reply is built from what was stored, so a repeated request gets the
-same one.
+and the reports to the hubs (`spending`). The reply is built from what was stored (`orders`), so a
+repeated request gets the same one.
 """
 
 import hashlib
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import sqlalchemy as sa
 from msgspec import Meta
 
-from sconto.base.clock import MS_PER_SECOND, day_of, rfc3339
 from sconto.base.documents import Document
-from sconto.base.errors import ConflictError, NotFoundError, UnavailableError
-from sconto.base.keys import sign_compact
-from sconto.cart import Cart, Evaluation, ReasonCode, Refusal, encode_evaluation
+from sconto.base.errors import ConflictError
+from sconto.cart import Cart, Evaluation
 from sconto.cart.model import CART_BYTES_MAX
-from sconto.ledger import Amounts, Entry, wants_more
-from sconto.redemption import (
-    RECEIPT_TYPE,
-    Available,
-    Decision,
-    Headroom,
-    Spend,
-    decide,
-    entry_of,
-    receipt_claims,
-)
+from sconto.redemption import Available, Decision, Headroom, decide
 from sconto.servers.endpoint import Call, endpoint
-from sconto.servers.merchant import limiting
+from sconto.servers.merchant import limiting, spending
 from sconto.servers.merchant.dry_run import DryRun, dry_run_ms, evaluate_dry
+from sconto.servers.merchant.orders import OrderDocument, document_of
 from sconto.servers.merchant.recognise import (
     Holding,
     Presented,
@@ -42,8 +31,8 @@ from sconto.servers.merchant.recognise import (
     holding,
     verify_presented,
 )
-from sconto.store import codes, coupons, ledger, limits, orders
-from sconto.store.orders import Order, Redemption
+from sconto.store import ledger, orders
+from sconto.store.orders import Order
 from sconto.store.writer import Tx
 from sconto.terms.codes import normalise_code
 from sconto.tokens import TokenClaims
@@ -94,39 +83,6 @@ class EvaluationReply(msgspec.Struct, kw_only=True):
     """What would be redeemed now."""
 
     evaluation: Evaluation
-
-
-class RedemptionDocument(Document):
-    """One use of one promotion."""
-
-    redemption_id: str
-    promotion_id: str
-    terms_digest: str
-    amount_minor: int
-    state: str
-    reversed_minor: int = 0
-    token_id: str | None = None
-    code: str | None = None
-
-
-class OrderDocument(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """An order as it stands."""
-
-    order_id: str
-    #: reserved, redeemed, released or expired
-    state: str
-    at: str
-    currency: str
-    subtotal_minor: int
-    shipping_minor: int
-    #: Off items and shipping together.
-    discount_minor: int
-    total_minor: int
-    evaluation: Any
-    redemptions: tuple[RedemptionDocument, ...]
-    #: Compact JWS (`promo-receipt+jwt`) of this merchant over what was redeemed.
-    receipt: str | None = None
-    expires_at: str | None = None
 
 
 _EXAMPLE_CART = {
@@ -210,120 +166,10 @@ async def redeem(server: "Merchant", call: Call) -> OrderDocument:
     return await _check_out(server, call, "redeemed")
 
 
-@endpoint(
-    "POST",
-    "/v1/reservations/{order_id:str}/redeem",
-    scope="checkout",
-    summary="Redeem what was reserved for an order",
-    returns=OrderDocument,
-)
-async def redeem_reserved(server: "Merchant", call: Call) -> OrderDocument:
-    """Exactly what was reserved is used; the cart is not evaluated again."""
-
-    def command(tx: Tx) -> OrderDocument:
-        order = find_order(tx.connection, call.params["order_id"])
-        if order.state == "redeemed":
-            return _document(tx.connection, order)
-        if order.state != "reserved" or _is_overdue(order, tx.now_ms):
-            raise _not_reserved(order)
-        used = orders.redemptions_of(tx.connection, order.order_id)
-        _check_not_restored(server, [one.terms_digest for one in used])
-        orders.change_state(tx, order, "redeemed")
-        for one in used:
-            record(server, tx, _entry(server, one, "redeemed"), order.receipt)
-            _settle_own(server, tx, one)
-        return _document(tx.connection, find_order(tx.connection, order.order_id))
-
-    done: OrderDocument = await server.base.store.write(command)
-    return done
+ENDPOINTS = (evaluate_cart, reserve, redeem)
 
 
-@endpoint(
-    "POST",
-    "/v1/reservations/{order_id:str}/release",
-    scope="checkout",
-    summary="Give back what was reserved for an order",
-    returns=OrderDocument,
-)
-async def release(server: "Merchant", call: Call) -> OrderDocument:
-    def command(tx: Tx) -> OrderDocument:
-        order = find_order(tx.connection, call.params["order_id"])
-        if order.state in ("released", "expired"):
-            return _document(tx.connection, order)
-        if order.state != "reserved":
-            raise _not_reserved(order)
-        end_reservation(server, tx, order, "released")
-        return _document(tx.connection, find_order(tx.connection, order.order_id))
-
-    done: OrderDocument = await server.base.store.write(command)
-    return done
-
-
-@endpoint(
-    "GET",
-    "/v1/orders/{order_id:str}",
-    scope="checkout",
-    summary="An order, what was used in it, and its receipt",
-    returns=OrderDocument,
-)
-async def show_order(server: "Merchant", call: Call) -> OrderDocument:
-    with server.base.store.read() as connection:
-        return _document(connection, find_order(connection, call.params["order_id"]))
-
-
-@endpoint(
-    "GET",
-    "/v1/orders",
-    scope="checkout",
-    summary="The newest orders, and how many there are",
-    returns=dict[str, Any],
-    query={"limit": "at most so many, 1 to 1000"},
-)
-async def list_orders(server: "Merchant", call: Call) -> dict[str, Any]:
-    with server.base.store.read() as connection:
-        found = orders.latest(connection, call.limit(20))
-        total = orders.count(connection)
-    return {
-        "orders": [
-            {
-                "order_id": one.order_id,
-                "state": one.state,
-                "at": rfc3339(one.at_ms),
-                "currency": one.currency,
-                "subtotal_minor": one.subtotal_minor,
-                "discount_minor": one.discount_minor,
-            }
-            for one in found
-        ],
-        "total": total,
-    }
-
-
-ENDPOINTS = (
-    evaluate_cart,
-    reserve,
-    redeem,
-    redeem_reserved,
-    release,
-    show_order,
-    list_orders,
-)
-
-
-async def expire_overdue(server: "Merchant") -> None:
-    """Give back what was reserved for orders whose time is over."""
-
-    def command(tx: Tx) -> None:
-        for order_id in orders.overdue(tx.connection, tx.now_ms):
-            end_reservation(server, tx, find_order(tx.connection, order_id), "expired")
-
-    with server.base.store.read() as connection:
-        if not orders.overdue(connection, server.base.clock(), limit=1):
-            return
-    await server.base.store.write(command)
-
-
-# --- the decision and its storing -----------------------------------------------------------------
+# --- the decision ---------------------------------------------------------------------------------
 
 
 def _verified(
@@ -405,8 +251,8 @@ async def _check_out(
         decision = _decide(
             server, held, available, request.order_id, at_ms, lambda look: look(tx.apart)
         )
-        _check_not_restored(server, [one.applied.terms_digest for one in decision.spends])
-        return _keep(server, tx, request, held, decision, body_hash, state, at_ms)
+        spending.check_not_restored(server, [one.applied.terms_digest for one in decision.spends])
+        return spending.keep(server, tx, request, held, decision, body_hash, state, at_ms)
 
     done: OrderDocument = await server.base.store.write(command)
     return done
@@ -422,25 +268,6 @@ def _content_hash(request: CheckoutRequest) -> bytes:
         [one.token for one in request.presented],
     )
     return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).digest()
-
-
-def _check_not_restored(server: "Merchant", terms_digests: list[str]) -> None:
-    """An old copy of this datastore may have spent these units: nobody may spend them again.
-
-    Raises UnavailableError (`restored_from_backup`).
-    """
-    alarms = server.base.deliverer.alarms
-    if not alarms:
-        return
-    for terms_digest in terms_digests:
-        held = server.shelf.get(terms_digest)
-        if held is not None and held.hub in alarms:
-            raise UnavailableError(
-                f"{held.hub} has events of this merchant that this merchant does not know",
-                code="restored_from_backup",
-                remedy="stop this server, and run `sconto merchant restore`",
-                retry_after_s=60,
-            )
 
 
 def _count_guesses(server: "Merchant", call: Call, held: Holding) -> None:
@@ -476,309 +303,4 @@ def _repeated(
             field="order_id",
             remedy="redeem a reservation at /v1/reservations/{order_id}/redeem",
         )
-    return _document(connection, known)
-
-
-def _keep(
-    server: "Merchant",
-    tx: Tx,
-    request: CheckoutRequest,
-    held: Holding,
-    decision: Decision,
-    body_hash: bytes,
-    state: Literal["reserved", "redeemed"],
-    at_ms: int,
-) -> OrderDocument:
-    """Store a decision; nothing refuses from here on."""
-    home = server.base.home
-    evaluation = decision.evaluation
-    # The same bytes as RFC 8785 gives for these values, and far quicker.
-    cart_bytes = msgspec.json.encode(request.cart, order="deterministic")
-    receipt = None
-    if decision.spends:
-        claims = receipt_claims(
-            merchant=home.url,
-            order_id=request.order_id,
-            cart=request.cart,
-            cart_bytes=cart_bytes,
-            decision=decision,
-            at_ms=at_ms,
-        )
-        receipt = sign_compact(home.key, RECEIPT_TYPE, claims)
-    for coupon in held.learned:
-        if server.shelf.get(coupon.terms_digest) is not None:
-            coupons.add(tx, coupon)
-    used = [_use(server, tx, held, spend, request, state, at_ms) for spend in decision.spends]
-    order = Order(
-        order_id=request.order_id,
-        body_hash=body_hash,
-        state=state,
-        client_ref=request.client,
-        currency=evaluation.currency,
-        subtotal_minor=evaluation.totals.subtotal_minor,
-        shipping_minor=evaluation.totals.shipping_minor,
-        discount_minor=evaluation.discount_minor,
-        cart=cart_bytes,
-        evaluation=encode_evaluation(evaluation),
-        kept=None,
-        receipt=receipt,
-        at_ms=at_ms,
-        expires_at_ms=tx.now_ms + request.ttl_s * MS_PER_SECOND if state == "reserved" else None,
-    )
-    orders.add(tx, order, used)
-    is_direct = state == "redeemed"
-    for spend, one in zip(decision.spends, used, strict=True):
-        held_terms = server.shelf.get(one.terms_digest)
-        zone = held_terms.zone if held_terms else "UTC"
-        entry = entry_of(
-            state,
-            spend,
-            merchant=home.url,
-            order_id=request.order_id,
-            currency=evaluation.currency,
-            at_ms=at_ms,
-            day=day_of(at_ms, zone).isoformat(),
-            is_direct=is_direct,
-        )
-        if one.code is not None and one.token_id is not None:
-            entry = msgspec.structs.replace(entry, token_id=one.token_id)
-        record(server, tx, entry, receipt if is_direct else None)
-        if is_direct:
-            _settle_own(server, tx, one)
-    for missing in decision.uncovered:
-        if missing.code != ReasonCode.ALLOTMENT_EXHAUSTED:
-            continue
-        held_terms = server.shelf.get(missing.applied.terms_digest)
-        if held_terms is not None and held_terms.hub is not None:
-            _ask_for_more(server, tx, held_terms.hub, missing.applied.promotion_id, missing.needed)
-    short = {one.applied.promotion_id for one in decision.uncovered}
-    for refusal in evaluation.refused:
-        _record_refusal(server, tx, request, held, refusal, at_ms, always=short)
-    return _document(tx.apart, order, used)
-
-
-def _use(
-    server: "Merchant",
-    tx: Tx,
-    held: Holding,
-    spend: Spend,
-    request: CheckoutRequest,
-    state: str,
-    at_ms: int,
-) -> Redemption:
-    """Take the units and the token's use."""
-    applied = spend.applied
-    left = ledger.spend(tx, spend.allotment_id, spend.amounts)
-    server.spent_at_ms[applied.promotion_id] = tx.now_ms
-    if spend.counters:
-        limits.take(tx, applied.promotion_id, spend.redemption_id, spend.amounts, spend.counters)
-    terms = server.shelf.get(applied.terms_digest)
-    if terms is not None and terms.hub is not None and wants_more(left.left, left.granted):
-        _ask_for_more(server, tx, terms.hub, applied.promotion_id, Amounts(1, 1))
-    token_id, use_number = applied.token_id, None
-    code = held.codes.get(applied.code or "")
-    if token_id is not None:
-        use_number = coupons.take_use(tx, token_id)
-    elif code is not None and code.terms_digest == applied.terms_digest:
-        codes.take_use(tx, code.code_hash)
-        token_id, use_number = code.token_id, 1
-    return Redemption(
-        redemption_id=spend.redemption_id,
-        order_id=request.order_id,
-        merchant=server.base.home.url,
-        promotion_id=applied.promotion_id,
-        terms_digest=applied.terms_digest,
-        token_id=token_id,
-        use_number=use_number,
-        code=applied.code,
-        allotment_id=spend.allotment_id,
-        amount_minor=applied.amount_minor,
-        reversed_minor=0,
-        currency=request.cart.currency,
-        state=state,
-        at_ms=at_ms,
-    )
-
-
-def _ask_for_more(server: "Merchant", tx: Tx, hub: str, promotion_id: str, needed: Amounts) -> None:
-    """Ask the hub for another allotment, unless it was asked a moment ago."""
-    asked = ("asked", promotion_id)
-    before = tx.seen.get(asked)
-    if before is not None and needed.fits(before):
-        return
-    if server.asked_lately(promotion_id, needed, tx.now_ms):
-        return
-    tx.seen[asked] = needed
-    now_ms = tx.now_ms
-    tx.after_commit(lambda: server.has_asked(promotion_id, needed, now_ms))
-    tx.send(
-        hub,
-        "sconto.allotment.requested.v1",
-        promotion_id,
-        {
-            "promotion_id": promotion_id,
-            "needed_uses": needed.uses,
-            "needed_minor": needed.minor,
-        },
-    )
-
-
-def _settle_own(server: "Merchant", tx: Tx, used: Redemption) -> None:
-    """A promotion of this merchant's own has its budget here."""
-    terms = server.shelf.get(used.terms_digest)
-    if terms is None or terms.hub is not None:
-        return
-    amounts = Amounts(1, used.amount_minor)
-    ledger.settle_own(tx, used.promotion_id, used.merchant, amounts, used.redemption_id)
-
-
-def end_reservation(
-    server: "Merchant", tx: Tx, order: Order, state: Literal["released", "expired"]
-) -> None:
-    """Give back what is reserved for an order."""
-    used = orders.redemptions_of(tx.connection, order.order_id)
-    orders.change_state(tx, order, state)
-    for one in used:
-        amounts = Amounts(1, one.amount_minor)
-        ledger.give_back(tx, one.allotment_id, amounts)
-        if limiting.is_counted(server, one.terms_digest):
-            limits.give_back(tx, one.redemption_id, amounts, is_complete=True)
-        give_use_back(server, tx, one)
-        record(server, tx, _entry(server, one, state), None)
-
-
-def give_use_back(server: "Merchant", tx: Tx, used: Redemption) -> None:
-    """The token or unique code of a redemption that was undone can be used again."""
-    if used.token_id is None:
-        return
-    if used.code is None:
-        coupons.give_use_back(tx, used.token_id)
-    else:
-        codes.give_use_back(tx, server.mint.digest(used.code))
-
-
-def _entry(
-    server: "Merchant", used: Redemption, kind: Literal["redeemed", "released", "expired"]
-) -> Entry:
-    """The entry of an act on a reservation: it happens on the day of the checkout."""
-    terms = server.shelf.get(used.terms_digest)
-    return Entry(
-        kind=kind,
-        promotion_id=used.promotion_id,
-        merchant=used.merchant,
-        at_ms=used.at_ms,
-        day=day_of(used.at_ms, terms.zone if terms else "UTC").isoformat(),
-        terms_digest=used.terms_digest,
-        token_id=used.token_id or "",
-        order_id=used.order_id,
-        redemption_id=used.redemption_id,
-        allotment_id=used.allotment_id,
-        amount_minor=used.amount_minor,
-        currency=used.currency,
-    )
-
-
-def record(server: "Merchant", tx: Tx, entry: Entry, receipt: str | None) -> None:
-    """Write an entry to the journal, and report it to the hub whose promotion it is about."""
-    tx.record(entry)
-    terms = server.shelf.get(entry.terms_digest)
-    if terms is not None and terms.hub is not None:
-        data: dict[str, Any] = {"entry": entry}
-        if receipt is not None:
-            data["receipt"] = receipt
-        tx.send(terms.hub, "sconto.journal.reported.v1", entry.promotion_id, data)
-
-
-def _record_refusal(
-    server: "Merchant",
-    tx: Tx,
-    request: CheckoutRequest,
-    held: Holding,
-    refusal: Refusal,
-    at_ms: int,
-    *,
-    always: set[str],
-) -> None:
-    """Count refusals of what was shown on purpose; a coupon in the pocket is not refused.
-
-    What only the ledger could not cover (`always`) is counted however it came into the cart.
-    """
-    known = held.coupons.get(refusal.token_id or "") or held.codes.get(refusal.presented_code or "")
-    digest = known.terms_digest if known else refusal.terms_digest
-    terms = server.shelf.get(digest) if digest else None
-    is_shown = {refusal.token_id, refusal.presented_code} & held.shown
-    if terms is None or digest is None:
-        return
-    if not is_shown and terms.promotion_id not in always:
-        return
-    entry = Entry(
-        kind="refused",
-        promotion_id=terms.promotion_id,
-        merchant=server.base.home.url,
-        at_ms=at_ms,
-        day=day_of(at_ms, terms.zone).isoformat(),
-        terms_digest=digest,
-        token_id=refusal.token_id or "",
-        order_id=request.order_id,
-        reason=str(refusal.code),
-    )
-    record(server, tx, entry, None)
-
-
-# --- replies --------------------------------------------------------------------------------------
-
-
-def find_order(connection: sa.Connection, order_id: str) -> Order:
-    order = orders.get(connection, order_id)
-    if order is None:
-        raise NotFoundError(f"there is no order {order_id[:100]}", field="order_id")
-    return order
-
-
-def _is_overdue(order: Order, now_ms: int) -> bool:
-    return order.expires_at_ms is not None and order.expires_at_ms <= now_ms
-
-
-def _not_reserved(order: Order) -> ConflictError:
-    state = "expired" if order.state == "reserved" else order.state
-    return ConflictError(
-        f"the order {order.order_id} is {state}, not reserved",
-        code="reservation_expired" if state == "expired" else "not_reserved",
-        field="order_id",
-        remedy="check out again under a new order id",
-        state=state,
-    )
-
-
-def _document(
-    connection: sa.Connection,
-    order: Order,
-    used: list[Redemption] | None = None,
-) -> OrderDocument:
-    used = orders.redemptions_of(connection, order.order_id) if used is None else used
-    return OrderDocument(
-        order_id=order.order_id,
-        state=order.state,
-        at=rfc3339(order.at_ms),
-        currency=order.currency,
-        subtotal_minor=order.subtotal_minor,
-        shipping_minor=order.shipping_minor,
-        discount_minor=order.discount_minor,
-        total_minor=order.subtotal_minor + order.shipping_minor - order.discount_minor,
-        evaluation=msgspec.Raw(order.evaluation),
-        redemptions=tuple(
-            RedemptionDocument(
-                redemption_id=one.redemption_id,
-                promotion_id=one.promotion_id,
-                terms_digest=one.terms_digest,
-                amount_minor=one.amount_minor,
-                state=one.state,
-                reversed_minor=one.reversed_minor,
-                token_id=one.token_id,
-                code=one.code,
-            )
-            for one in sorted(used, key=lambda one: one.redemption_id)
-        ),
-        receipt=order.receipt if order.state == "redeemed" else None,
-        expires_at=None if order.expires_at_ms is None else rfc3339(order.expires_at_ms),
-    )
+    return document_of(connection, known)

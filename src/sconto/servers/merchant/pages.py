@@ -11,7 +11,8 @@ from sconto.base.money import format_money
 from sconto.cart import Evaluation
 from sconto.servers import problems
 from sconto.servers.endpoint import Answer, Call, endpoint
-from sconto.servers.merchant import checkout
+from sconto.servers.merchant import checkout, orders
+from sconto.servers.merchant.orders import OrderDocument
 
 if TYPE_CHECKING:
     from sconto.servers.merchant import Merchant
@@ -44,7 +45,7 @@ async def checkout_page(merchant: "Merchant", call: Call) -> Answer:
 async def check_out(merchant: "Merchant", call: Call) -> Answer:
     """Evaluate or redeem the cart of the form; the order id in it makes a second click harmless."""
     form = call.form()
-    order: checkout.OrderDocument | None = None
+    order: OrderDocument | None = None
     evaluation: Evaluation | None = None
     problem: dict[str, Any] | None = None
     try:
@@ -65,7 +66,7 @@ async def check_out(merchant: "Merchant", call: Call) -> Answer:
 
 @endpoint("GET", "/orders", scope="checkout", summary="The newest orders", is_page=True)
 async def orders_page(merchant: "Merchant", call: Call) -> Answer:
-    listed = await checkout.list_orders.run(merchant, call)
+    listed = await orders.list_orders.run(merchant, call)
     return merchant.base.pages.answer("orders.html", signed_in=True, **listed)
 
 
@@ -109,7 +110,7 @@ def _page(
     merchant: "Merchant",
     form: dict[str, str],
     evaluation: Evaluation | None,
-    order: checkout.OrderDocument | None,
+    order: OrderDocument | None,
     problem: dict[str, Any] | None,
 ) -> Answer:
     off: dict[str, str] = {}

@@ -16,7 +16,8 @@ from msgspec import Struct
 from sconto.base.documents import from_builtins
 from sconto.base.errors import PeerError
 from sconto.base.fields import Identifier
-from sconto.servers.merchant import checkout
+from sconto.servers.merchant.orders import find_order
+from sconto.servers.merchant.reservations import end_reservation
 from sconto.store import access, coupons, exchange, ledger, orders
 from sconto.store import promotions as store
 from sconto.store.writer import Tx
@@ -83,8 +84,8 @@ def renew(server: "Merchant") -> dict[str, int]:
         counts = {"reservations": 0, "closed": 0, "written_off": 0}
         while overdue := orders.reserved(tx.connection):
             for order_id in overdue:
-                order = checkout.find_order(tx.connection, order_id)
-                checkout.end_reservation(server, tx, order, "expired")
+                order = find_order(tx.connection, order_id)
+                end_reservation(server, tx, order, "expired")
                 counts["reservations"] += 1
         for part in ledger.open_of(tx.connection, home.url):
             promotion = store.get(tx.connection, part.promotion_id)

@@ -21,7 +21,9 @@ from sconto.ledger import Amounts, Entry
 from sconto.redemption import redemption_id
 from sconto.servers.endpoint import Answer, Call, endpoint
 from sconto.servers.merchant import limiting
-from sconto.servers.merchant.checkout import find_order, give_use_back, record
+from sconto.servers.merchant.orders import find_order
+from sconto.servers.merchant.reservations import give_use_back
+from sconto.servers.merchant.spending import record
 from sconto.store import coupons, ledger, limits, orders
 from sconto.store.orders import Order, Redemption
 from sconto.store.writer import Tx

@@ -1,0 +1,186 @@
+"""An allotment's row: to find it, to take units from it, to give units back to it."""
+
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from sconto.base.errors import invariant
+from sconto.ledger import Amounts
+from sconto.store.prepared import Prepared, Row, insert_into
+from sconto.store.schema import allotments
+from sconto.store.writer import Tx
+
+
+class Allotment(NamedTuple):
+    """A part of a budget that one holder may spend alone."""
+
+    allotment_id: str
+    promotion_id: str
+    holder: str
+    incarnation: str
+    granted: Amounts
+    left: Amounts
+    state: str
+    #: Incarnation of the server that granted it.
+    epoch: str = ""
+    #: Its holder spends no more of it, and closes it when nothing is reserved from it any more.
+    is_closing: bool = False
+    #: The promiser's signature under the grant, where another server holds it.
+    proof: str | None = None
+
+
+def get(connection: sa.Connection, allotment_id: str) -> Allotment | None:
+    """One allotment."""
+    row = _GET.first(connection, allotment_id=allotment_id)
+    return None if row is None else allotment_of(row)
+
+
+def open_of(connection: sa.Connection, holder: str) -> list[Allotment]:
+    """All open parts of a holder."""
+    query = (
+        sa.select(*COLUMNS)
+        .where(allotments.c.holder == holder, allotments.c.state == "open")
+        .order_by(allotments.c.promotion_id, allotments.c.created_at_ms, allotments.c.allotment_id)
+    )
+    return [allotment_of(tuple(row)) for row in connection.execute(query)]
+
+
+def of_promotion(connection: sa.Connection, promotion_id: str) -> list[Allotment]:
+    """All allotments of a promotion, oldest first."""
+    query = (
+        sa.select(*COLUMNS)
+        .where(allotments.c.promotion_id == promotion_id)
+        .order_by(allotments.c.created_at_ms, allotments.c.allotment_id)
+    )
+    return [allotment_of(tuple(row)) for row in connection.execute(query)]
+
+
+def insert(tx: Tx, allotment: Allotment) -> None:
+    """Keep a new allotment, without any move of units."""
+    _INSERT.run(
+        tx.changing(),
+        allotment_id=allotment.allotment_id,
+        promotion_id=allotment.promotion_id,
+        holder=allotment.holder,
+        incarnation=allotment.incarnation,
+        granted_uses=allotment.granted.uses,
+        granted_minor=allotment.granted.minor,
+        left_uses=allotment.left.uses,
+        left_minor=allotment.left.minor,
+        state=allotment.state,
+        epoch=allotment.epoch,
+        is_closing=allotment.is_closing,
+        proof=allotment.proof,
+        created_at_ms=tx.now_ms,
+    )
+
+
+def take(tx: Tx, allotment_id: str, amounts: Amounts, *, state: str = "open") -> Allotment | None:
+    """What is left of a part after `amounts` were taken; None: it has less, or another state."""
+    check_not_negative(amounts)
+    row = _TAKE[state].first(
+        tx.changing(), allotment=allotment_id, uses=amounts.uses, minor=amounts.minor
+    )
+    return None if row is None else allotment_of(row)
+
+
+def give_back(tx: Tx, allotment_id: str, amounts: Amounts, *, state: str = "open") -> bool:
+    """Return units to a part; False when it is in another state."""
+    check_not_negative(amounts)
+    changed = _GIVE_BACK[state].run(
+        tx.changing(), allotment=allotment_id, uses=amounts.uses, minor=amounts.minor
+    )
+    return changed == 1
+
+
+def end(tx: Tx, row: Allotment, state: str, left: Amounts) -> None:
+    """An open part, as it was read in this transaction, is that no more; `left` stays in it."""
+    ended = tx.write(
+        sa.update(allotments)
+        .where(
+            allotments.c.allotment_id == row.allotment_id,
+            allotments.c.state == "open",
+            allotments.c.left_uses == row.left.uses,
+            allotments.c.left_minor == row.left.minor,
+        )
+        .values(state=state, left_uses=left.uses, left_minor=left.minor)
+    )
+    invariant(ended.rowcount == 1, "an allotment has what it showed in the same transaction")
+
+
+def check_not_negative(amounts: Amounts) -> None:
+    invariant(min(amounts) >= 0, "units move in the direction that the move is named after")
+
+
+def allotment_of(row: Row) -> Allotment:
+    return Allotment(
+        row[0],
+        row[1],
+        row[2],
+        row[3],
+        granted=Amounts(row[4], row[5]),
+        left=Amounts(row[6], row[7]),
+        state=row[8],
+        epoch=row[9],
+        is_closing=row[10],
+        proof=row[11],
+    )
+
+
+COLUMNS = [
+    allotments.c[name]
+    for name in (
+        "allotment_id",
+        "promotion_id",
+        "holder",
+        "incarnation",
+        "granted_uses",
+        "granted_minor",
+        "left_uses",
+        "left_minor",
+        "state",
+        "epoch",
+        "is_closing",
+        "proof",
+    )
+]
+USES: sa.BindParameter[int] = sa.bindparam("uses", type_=sa.BigInteger)
+MINOR: sa.BindParameter[int] = sa.bindparam("minor", type_=sa.BigInteger)
+_GET = Prepared(
+    sa.select(*COLUMNS).where(allotments.c.allotment_id == sa.bindparam("allotment_id"))
+)
+
+
+def _taking(state: str) -> Prepared:
+    return Prepared(
+        sa.update(allotments)
+        .where(
+            allotments.c.allotment_id == sa.bindparam("allotment"),
+            allotments.c.state == state,
+            allotments.c.left_uses >= USES,
+            allotments.c.left_minor >= MINOR,
+        )
+        .values(
+            left_uses=allotments.c.left_uses - USES,
+            left_minor=allotments.c.left_minor - MINOR,
+        )
+        .returning(*COLUMNS)
+    )
+
+
+def _giving_back(state: str) -> Prepared:
+    return Prepared(
+        sa.update(allotments)
+        .where(allotments.c.allotment_id == sa.bindparam("allotment"), allotments.c.state == state)
+        .values(
+            left_uses=allotments.c.left_uses + USES,
+            left_minor=allotments.c.left_minor + MINOR,
+        )
+    )
+
+
+_TAKE = {state: _taking(state) for state in ("open", "written_off")}
+_GIVE_BACK = {state: _giving_back(state) for state in ("open", "written_off")}
+_INSERT = Prepared(
+    insert_into(allotments, *(one.name for one in COLUMNS), "created_at_ms"),
+)
