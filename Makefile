@@ -21,7 +21,7 @@ LOCK    = --quiet --universal --python-version 3.11 --fork-strategy fewest --gen
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test check format-check lint types layers fmt bench bench-engine sim docs lock venv clean
+.PHONY: help demo serve test check format-check lint types layers fmt bench bench-engine bench-ledger sim docs lock venv clean
 
 help: ## list the targets (this list)
 	@echo "Usage: make TARGET [ARGS='...'] [PYTHON=python3.12]"
@@ -59,6 +59,9 @@ bench: $(STAMP) ## every benchmark, one JSON object a line
 
 bench-engine: $(STAMP) $(PEERS)/.made bench-peers/node_modules/.made ## the promotion engine beside others; ARGS=--million a larger set too
 	$(BENCH).engine $(ARGS)
+
+bench-ledger: $(STAMP) ## redemptions beside the naive way, on both databases; ARGS=sqlite one part of it
+	$(BENCH).ledger $(ARGS)
 
 sim: $(STAMP) ## the simulation of a network where everything fails: SEEDS=2000 runs many, SEED=17 replays one
 	$(SIM) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --processes $(WORKERS)) $(ARGS)

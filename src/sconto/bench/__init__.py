@@ -13,6 +13,11 @@ load comes from another process. It must never know how a server decides: it onl
     engine.py      the promotion engine by itself and beside others (`make bench-engine`)
     promotion_sets.py  sets of any size, and real carts for them
     evaluator.py   a process that compiles one set and times `evaluate` on it
+    ledger.py      exact limits (`make bench-ledger`): beside the naive way, on both databases
+    naive.py       a merchant with one hot row, and a commit for each checkout
+    buyers.py      many buyers at once for a last unit
+    together.py    a hub with its merchants: reports, a cut-off merchant, a cap used up
+    databases.py   a PostgreSQL server
     peers.py       other engines, driven by the programs in `bench-peers/`
 
 Absolute numbers belong to the machine; compare ratios. Read `throughput.py` first.

@@ -16,6 +16,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from itertools import count, cycle
+from typing import Protocol
 
 import msgspec
 import uvloop
@@ -107,10 +108,17 @@ def requests_of(load: Load) -> Iterator[bytes]:
         yield b"%scontent-length: %d\r\n\r\n%s" % (head, len(body), body)
 
 
-class _Connection(asyncio.Protocol):
+class Sender(Protocol):
+    """Who is told what comes back on a connection."""
+
+    def answered(self, connection: "Connection", status: int, body: bytes) -> None: ...
+    def lost(self, error: Exception | None) -> None: ...
+
+
+class Connection(asyncio.Protocol):
     """One keep-alive connection with at most one request under way."""
 
-    def __init__(self, sender: "_Sender") -> None:
+    def __init__(self, sender: Sender) -> None:
         self.sender = sender
         self.buffer = b""
         self.since = 0.0
@@ -146,7 +154,7 @@ class _Sender:
         self.load = load
         self.requests = requests_of(load)
         self.loop = asyncio.get_running_loop()
-        self.idle: deque[_Connection] = deque()
+        self.idle: deque[Connection] = deque()
         #: When the requests were due that no connection was free for.
         self.waiting: deque[float] = deque()
         self.times: list[float] = []
@@ -162,7 +170,7 @@ class _Sender:
         connections = [
             (
                 await loop.create_connection(
-                    lambda: _Connection(self), load.place.host, load.place.port
+                    lambda: Connection(self), load.place.host, load.place.port
                 )
             )[1]
             for _ in range(load.connections)
@@ -206,7 +214,7 @@ class _Sender:
                 self.waiting.append(due)
             number += 1
 
-    async def _drain(self, connections: list[_Connection]) -> None:
+    async def _drain(self, connections: list[Connection]) -> None:
         """Wait for the last answers. What has none by then has at least waited for so long."""
         try:
             await asyncio.wait_for(asyncio.shield(self.drained), DRAIN_S)
@@ -216,12 +224,12 @@ class _Sender:
             unanswered = [since for since in (*self.waiting, *busy) if since >= self.from_]
             self.times += [now - since for since in unanswered]
 
-    def _send(self, connection: _Connection, since: float) -> None:
+    def _send(self, connection: Connection, since: float) -> None:
         self.under_way += 1
         self.sent += 1
         connection.send(next(self.requests), since)
 
-    def answered(self, connection: _Connection, status: int, body: bytes) -> None:
+    def answered(self, connection: Connection, status: int, body: bytes) -> None:
         now = time.perf_counter()
         self.under_way -= 1
         if status != self.load.status:

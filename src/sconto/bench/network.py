@@ -1,6 +1,6 @@
 """Homes with promotions in them, and servers in processes of their own.
 
-python -m sconto.bench.network merchant|noop HOME      is such a process
+python -m sconto.bench.network merchant|naive|noop HOME      is such a process
 """
 
 import contextlib
@@ -73,8 +73,11 @@ class NoOp:
         """It has no use for peers."""
 
 
-def prepare(folder: Path, terms: Sequence[Terms] = ()) -> Place:
-    """A merchant's home with active promotions of its own, and an API key for a till."""
+def prepare(folder: Path, terms: Sequence[Terms] = (), database_url: str | None = None) -> Place:
+    """A merchant's home with active promotions of its own, and an API key for a till.
+
+    On SQLite in that folder where no other database is given.
+    """
     port = _free_port()
     now_ms = wall_clock_ms()
     home = create_home(
@@ -84,6 +87,7 @@ def prepare(folder: Path, terms: Sequence[Terms] = ()) -> Place:
         url=f"http://127.0.0.1:{port}",
         now_ms=now_ms,
         random=secrets.token_bytes,
+        database_url=database_url,
     )
     merchant = Merchant(home)
 
@@ -120,22 +124,30 @@ def _publish(merchant: Merchant, several: Sequence[Terms], tx: Tx) -> None:
 
 
 def cpu_seconds(pid: int) -> float | None:
-    """Processor time that a process has taken, all its threads; None where that is not told."""
+    """Processor time that a process and its children have taken; None where that is not told."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return None
     user, system = stat.rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    own = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return own + sum(cpu_seconds(int(child)) or 0.0 for child in children)
 
 
 @contextlib.contextmanager
-def running(kind: str, folder: Path, place: Place) -> Iterator[subprocess.Popen[bytes]]:
-    """A server process, `merchant` or `noop`, from its first accepted connection to its stop."""
+def running(
+    kind: str, folder: Path, place: Place, processes: int = 1
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server of a kind above, from its first accepted connection to its stop.
+
+    With several `processes` it is a merchant, as its command serves it.
+    """
+    command = ["sconto.bench.network", kind, str(folder)]
+    if processes > 1:
+        command = ["sconto", kind, "serve", "--home", str(folder), "--processes", str(processes)]
     with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sconto.bench.network", kind, str(folder)], stderr=log
-        )
+        process = subprocess.Popen([sys.executable, "-m", *command], stderr=log)
         try:
             _wait_until_ready(process, folder, place)
             yield process
@@ -184,5 +196,9 @@ if __name__ == "__main__":
     what, where = sys.argv[1:]
     if what == "noop":
         serve(Path(where), "merchant", make=NoOp)
+    elif what == "naive":
+        from sconto.bench.naive import Naive
+
+        serve(Path(where), "merchant", make=Naive)
     else:
         serve(Path(where), "merchant")
