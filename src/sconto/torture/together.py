@@ -1,0 +1,164 @@
+"""A trial of a hub and merchants: load at the merchants, and the hub's books in the end."""
+
+import asyncio
+import random
+import shutil
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
+
+from sconto.base.errors import ScontoError
+from sconto.torture import stored
+from sconto.torture.load import Load
+from sconto.torture.observer import Observer, folder_elsewhere, lost, overspent
+from sconto.torture.outcome import Trial
+from sconto.torture.places import PROMOTION, Place, introduce, make_place
+from sconto.torture.stored import Stored
+
+#: Seconds in which everything is settled once nothing is in the way.
+SETTLED_S = 30.0
+
+
+@dataclass
+class Together:
+    """A hub and its merchants under load."""
+
+    hub: Place
+    shops: Sequence[Place]
+    cap: int
+    observer: Observer
+    load: Load
+    random: random.Random
+    trial: Trial = field(default_factory=Trial)
+
+    async def at_hub(self) -> Stored:
+        return await asyncio.to_thread(stored.read, self.hub.database_url)
+
+    async def settled(self, timeout_s: float = SETTLED_S) -> float:
+        """Wait until the hub has every redemption acknowledged before now; seconds that it took.
+
+        What does not come in time is lost.
+        """
+        start = time.monotonic()
+        wanted = self._of_the_living()
+        while True:
+            self.trial.lost = len(lost(wanted, (await self.at_hub()).redemptions))
+            seconds = time.monotonic() - start
+            if not self.trial.lost or seconds > timeout_s:
+                return seconds
+            await asyncio.sleep(0.1)
+
+    def _of_the_living(self) -> set[str]:
+        living = set(range(len(self.shops))) - self.load.gone
+        return {one for shop in living for one in self.observer.redemptions(shop)}
+
+    async def finish(self) -> None:
+        """Everything is answered, settled, within the cap, and the books balance."""
+        trial, observer = self.trial, self.observer
+        await self.load.settle()
+        seconds = await self.settled()
+        trial.figures["settled_after_s"] = round(seconds, 1)
+        trial.changed = await self.load.repeat()
+        redeemed = observer.redemptions()
+        trial.overspent = overspent(redeemed, observer.reversed_redemptions(), self.cap)
+        trial.figures["redemptions"] = len(redeemed)
+        trial.broken += await self._books()
+        for place in (self.hub, *self.shops):
+            place.stop()
+            if wrong := await asyncio.to_thread(place.check):
+                trial.broken.append(f"{place.home.name}: {wrong}")
+
+    async def _books(self) -> list[str]:
+        """What is wrong with the hub's books, once it has heard of the last reversal."""
+        deadline = time.monotonic() + SETTLED_S
+        while True:
+            wrong = unbalanced(await self.at_hub(), self.observer, self.cap, self.load.gone)
+            if not wrong or time.monotonic() > deadline:
+                return wrong
+            await asyncio.sleep(0.2)
+
+
+def unbalanced(hub: Stored, observer: Observer, cap: int, gone: set[int]) -> list[str]:
+    """What is wrong with a hub's books, by the observer's own history."""
+    wrong = [f"parked: {reason}" for reason in hub.parked]
+    accounts = hub.budgets[PROMOTION]
+    parts = sum(accounts[name] for name in ("free", "open", "spent", "written_off"))
+    if accounts["cap"] != cap or parts != cap:
+        wrong.append(f"the accounts do not add up: {accounts}")
+    states = list(hub.redemptions.values())
+    if states.count("redeemed") != accounts["spent"]:
+        wrong.append(f"{accounts['spent']} are spent, {states.count('redeemed')} redeemed")
+    if disputed := states.count("disputed"):
+        wrong.append(f"{disputed} redemptions are disputed")
+    if gone:
+        return wrong
+    # Every order is answered by now, so the history is complete and the counts are exact.
+    told = {
+        "redeemed": len(observer.redemptions()),
+        "reversed": len(observer.reversed_redemptions()),
+        "refused": observer.refusals(),
+    }
+    counted = {kind: hub.entries.get(kind, 0) for kind in told}
+    if counted != told:
+        wrong.append(f"the hub counts {counted}, the observer {told}")
+    return wrong
+
+
+@asynccontextmanager
+async def together(
+    hub: Place,
+    shops: Sequence[Place],
+    *,
+    cap: int,
+    flaw: str | None = None,
+    hub_flaw: str | None = None,
+    buyers: int = 6,
+    seed: int = 1,
+) -> AsyncIterator[Together]:
+    """Start a hub and merchants, introduce them, and let buyers in.
+
+    The flaws are of the merchants and of the hub.
+    """
+    elsewhere = folder_elsewhere(hub.home)
+    observer = Observer(elsewhere / "history.jsonl")
+    places = [hub, *shops]
+    try:
+        for place in places:
+            place.start()
+        for place in places:
+            await place.ready()
+        await introduce(hub, shops, cap)
+        hub.flaw = hub_flaw
+        for shop in shops:
+            shop.flaw = flaw
+        for place in places:
+            if place.flaw is not None:
+                await asyncio.to_thread(place.stop)
+                await place.start_again()
+        async with Load(observer, shops, buyers=buyers, seed=seed) as load:
+            yield Together(hub, shops, cap, observer, load, random.Random(seed))
+    finally:
+        for place in places:
+            place.kill()
+        observer.close()
+        shutil.rmtree(elsewhere, ignore_errors=True)
+
+
+def neighbours(folder: Path, shops: int) -> tuple[Place, list[Place]]:
+    """Homes of a hub and merchants with nothing between them."""
+    hub = make_place("hub", folder / "hub")
+    return hub, [make_place("merchant", folder / f"shop-{i}") for i in range(shops)]
+
+
+@asynccontextmanager
+async def judged(net: Together) -> AsyncIterator[None]:
+    """What goes wrong in it is a broken promise; what was acknowledged is counted at the end."""
+    try:
+        yield
+    except (ScontoError, DBAPIError) as error:
+        net.trial.broken.append(str(error)[:300])
+    net.trial.acknowledged = len(net.observer.acknowledged)
