@@ -18,6 +18,7 @@ from sconto.torture.disk import disk
 from sconto.torture.duplicates import duplicates
 from sconto.torture.hubs import hubs
 from sconto.torture.kills import kills
+from sconto.torture.last import last
 from sconto.torture.outcome import Campaign, Options, Outcome, line, say
 from sconto.torture.partitions import partitions
 from sconto.torture.postgres import postgres
@@ -34,6 +35,7 @@ CAMPAIGNS: dict[str, Campaign] = {
     "duplicates": duplicates,
     "postgres": postgres,
     "caps": caps,
+    "last": last,
 }
 
 
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sconto.torture", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(CAMPAIGNS)}; none: all")
     parser.add_argument("--minutes", type=float, default=options.minutes, help="of a campaign")
-    for name in ("kills", "cuts", "partitions", "rounds", "cap", "seed"):
+    for name in ("kills", "cuts", "partitions", "rounds", "last", "cap", "seed"):
         parser.add_argument(f"--{name}", type=int, default=getattr(options, name))
     parser.add_argument("--away", type=float, default=options.away_s, help="seconds without a hub")
     given = vars(parser.parse_args(arguments))
@@ -71,6 +73,7 @@ def run(name: str, options: Options) -> Outcome:
         return Outcome(
             campaign=name,
             rounds=0,
+            of=0,
             acknowledged=0,
             lost=0,
             overspent=0,

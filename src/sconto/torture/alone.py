@@ -79,9 +79,10 @@ async def alone(
     try:
         await shop.start_again()
         await sell_alone(shop, cap)
-        shop.stop()
-        shop.flaw = flaw
-        await shop.start_again()
+        if flaw is not None:
+            shop.stop()
+            shop.flaw = flaw
+            await shop.start_again()
         async with Load(observer, [shop], seed=seed) as load:
             yield Alone(shop, cap, observer, load, random.Random(seed))
     finally:
@@ -115,7 +116,8 @@ async def rounds_of(one: Alone, fault: Fault, rounds: int, bound: Bound, name: s
                     f"{trial.lost} lost")  # fmt: skip
             if not trial.holds and name.endswith(CONTROL):
                 break
-        await one.finish()
+        if trial.holds or not name.endswith(CONTROL):
+            await one.finish()
     except (ScontoError, DBAPIError) as error:
         trial.broken.append(str(error)[:300])
     trial.acknowledged = len(one.observer.acknowledged)

@@ -65,7 +65,10 @@ async def full(one: Alone, ballast: Path) -> None:
             raise UnavailableError(f"nobody is told of a full disk: {observer.statuses}")
         if not one.shop.is_running:
             raise UnavailableError(f"the merchant ended: {one.shop.last_words()}")
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
+        await one.look()
+        if one.trial.lost:
+            return
     async with MerchantClient(one.shop.address, one.shop.api_key) as client:
         order_id = next(iter(observer.orders()))
         await client.order(order_id)
@@ -101,4 +104,5 @@ async def disk(options: Options, folder: Path) -> Outcome:
                 return await rounds_of(one, fault, rounds, bound, name)
 
     control = await trial(f"disk{CONTROL}", CONTROL_ROUNDS, "hasty")
-    return outcome("disk", bound, await trial("disk", max(1, options.rounds // 4), None), control)
+    rounds = max(1, options.rounds // 4)
+    return outcome("disk", bound, await trial("disk", rounds, None), control, of=rounds)

@@ -52,6 +52,8 @@ async def duplicates(options: Options, folder: Path) -> Outcome:
                     await net.load.acknowledges(REQUESTS)
                     await net.settled()
                     net.trial.rounds = number
+                    if net.trial.lost:
+                        break
                     if number % 5 == 0:
                         say(f"{name}: {number}/{rounds}, {faults.counts}")
                 await net.load.settle()
@@ -65,4 +67,5 @@ async def duplicates(options: Options, folder: Path) -> Outcome:
         return net.trial
 
     control = await trial(f"duplicates{CONTROL}", CONTROL_ROUNDS, "inbox")
-    return outcome("duplicates", bound, await trial("duplicates", options.rounds, None), control)
+    kept = await trial("duplicates", options.rounds, None)
+    return outcome("duplicates", bound, kept, control, of=options.rounds)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from sconto.base.errors import PeerError
 from sconto.servers.config import Home
+from sconto.servers.merchant import spending
 from sconto.servers.serve import make_server, serve
 from sconto.simulate.ablations import ABLATIONS
 from sconto.simulate.world import World
@@ -43,6 +44,12 @@ def hasty(home: Home) -> Any:
     store._run_command = acknowledge
     store.on_point = linger
     return server
+
+
+def generous(home: Home) -> Any:
+    """Beside the guard it leaves out the budget, whose constraint would refuse what is too much."""
+    spending.settle_own = lambda *_: None
+    return make_server(home)
 
 
 def unsynced(home: Home) -> Any:
@@ -95,6 +102,7 @@ FLAWS: dict[str, tuple[Callable[[Home], Any], str | None]] = {
     "hasty": (hasty, None),
     "unsynced": (unsynced, None),
     "sometimes_synced": (sometimes_synced, None),
+    "generous": (generous, "guard"),
     "forgetful": (forgetful, None),
     "inbox": (make_server, "inbox"),
     "guard": (make_server, "guard"),
@@ -107,7 +115,7 @@ def main(arguments: Sequence[str]) -> None:
     make, ablation = FLAWS[flaw]
     context: AbstractContextManager[None] = nullcontext()
     if ablation is not None:
-        context = ABLATIONS[ablation](cast(World, None))  # these two do not look at the world
+        context = ABLATIONS[ablation](cast(World, None))  # these do not look at the world
     with context:
         serve(Path(home), kind, bind=bind[0] if bind else None, log_level="warning", make=make)
 

@@ -41,5 +41,5 @@ async def hubs(options: Options, folder: Path) -> Outcome:
         return net.trial
 
     control = await trial(f"hubs{CONTROL}", CONTROL_ROUNDS, "forgetful")
-    kept = await trial("hubs", max(1, options.kills // 3), None)
-    return outcome("hubs", bound, kept, control)
+    rounds = max(1, options.kills // 3)
+    return outcome("hubs", bound, await trial("hubs", rounds, None), control, of=rounds)

@@ -30,4 +30,5 @@ async def kills(options: Options, folder: Path) -> Outcome:
             return await rounds_of(one, kill, rounds, bound, name)
 
     control = await trial(f"kills{CONTROL}", CONTROL_ROUNDS, "hasty")
-    return outcome("kills", bound, await trial("kills", options.kills, None), control)
+    kept = await trial("kills", options.kills, None)
+    return outcome("kills", bound, kept, control, of=options.kills)

@@ -20,9 +20,9 @@ ANSWER_S = 15.0
 AGAIN_S = 0.05
 #: Seconds in which everything must be answered once all servers stand.
 SETTLE_S = 60.0
-#: One in so many orders is reversed; one in so many has too few items for the promotion.
-REVERSED_ONE_IN = 10
-TOO_SMALL_ONE_IN = 7
+#: Part of the orders that are reversed, and that have too few items for the promotion.
+REVERSED = 0.1
+TOO_SMALL = 0.14
 #: Acknowledged requests that are repeated at the end of a trial.
 REPEATED_MAX = 400
 
@@ -42,7 +42,7 @@ class Load:
         self._random = random.Random(seed)
         self._numbers = count()
         self._buyers = buyers
-        self._over = False
+        self._over = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._http: list[httpx.AsyncClient] = []
 
@@ -68,7 +68,7 @@ class Load:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._over = True
+        self._over.set()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -93,7 +93,7 @@ class Load:
 
         Raises UnavailableError when that does not happen.
         """
-        self._over = True
+        self._over.set()
         deadline = asyncio.get_running_loop().time() + SETTLE_S
         while any(one.shop not in self.gone for one in self.observer.unknown.values()):
             self._look_at_buyers()
@@ -121,17 +121,17 @@ class Load:
                 raise error
 
     async def _buy(self, number: int) -> None:
-        while not self._over:
+        while not self._over.is_set():
             shops = [i for i in range(len(self.shops)) if i not in self.gone]
             request = self._order(shops[(number + next(self._numbers)) % len(shops)])
             await self._insist(request)
             is_sold = request.id in self.observer.acknowledged
-            if is_sold and not self._over and self._random.randrange(REVERSED_ONE_IN) == 0:
+            if is_sold and not self._over.is_set() and self._random.random() < REVERSED:
                 await self._insist(_reversal(request))
 
     def _order(self, shop: int) -> Request:
         order_id = f"o-{next(self._numbers)}"
-        quantity = 1 if self._random.randrange(TOO_SMALL_ONE_IN) == 0 else 2
+        quantity = 1 if self._random.random() < TOO_SMALL else 2
         lines = [{"id": "1", "sku": "a", "quantity": quantity, "price_minor": 500}]
         cart = {"currency": "USD", "lines": lines, "codes": [CODE]}
         body = msgspec.json.encode({"order_id": order_id, "cart": cart})

@@ -37,8 +37,10 @@ class Answer(msgspec.Struct, frozen=True):
     digest: str
     #: Redemptions that were made, or of which nothing is left.
     redemption_ids: tuple[str, ...]
-    #: Promotions that were refused.
+    #: Promotions that were refused by name; strangers are not told which one a code stands for.
     refused: int
+    #: What the merchant signed; the buyer keeps it.
+    receipt: str | None = None
 
 
 class Observer:
@@ -107,6 +109,15 @@ class Observer:
             for redemption_id in answer.redemption_ids
         }
 
+    def receipts(self, shop: int) -> dict[str, str]:
+        """What a merchant signed, by acknowledged redemption."""
+        return {
+            redemption_id: answer.receipt
+            for request, answer in self.acknowledged.values()
+            if not request.reverses and shop == request.shop and answer.receipt
+            for redemption_id in answer.redemption_ids
+        }
+
     def reversed_redemptions(self) -> set[str]:
         """Those of them that were acknowledged as wholly reversed."""
         return {
@@ -152,7 +163,8 @@ def read_answer(status: int, body: bytes) -> Answer:
             for one in document.get("redemptions", ())
             if one.get("is_complete", True)
         ),
-        len(evaluation.get("refused", ())),
+        sum(bool(one.get("promotion_id")) for one in evaluation.get("refused", ())),
+        document.get("receipt"),
     )
 
 

@@ -18,6 +18,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int = 60
     #: Rounds of the campaigns that are about something else.
     rounds: int = 20
+    #: Rounds of buyers who all want the last unit.
+    last: int = 1000
     cap: int = 10_000
     #: Seconds that the hub is away in the campaign about a cap.
     away_s: float = 60.0
@@ -51,6 +53,8 @@ class Outcome(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     campaign: str
     rounds: int
+    #: How many it should have been; fewer, where the time was over.
+    of: int
     acknowledged: int
     lost: int
     overspent: int
@@ -92,14 +96,15 @@ class Bound:
         return round(time.monotonic() - self.start, 1)
 
 
-def outcome(campaign: str, bound: Bound, trial: Trial, control: Trial) -> Outcome:
-    """The line of a trial and its control."""
+def outcome(campaign: str, bound: Bound, trial: Trial, control: Trial, *, of: int) -> Outcome:
+    """The line of a trial of so many rounds and its control."""
     found = f"lost {control.lost} of {control.acknowledged}, overspent {control.overspent}"
     if control.broken:
         found += f", {control.broken[0]}"
     return Outcome(
         campaign=campaign,
         rounds=trial.rounds,
+        of=of,
         acknowledged=trial.acknowledged,
         lost=trial.lost,
         overspent=trial.overspent,
@@ -117,6 +122,7 @@ def skipped(campaign: str, why: str) -> Outcome:
     return Outcome(
         campaign=campaign,
         rounds=0,
+        of=0,
         acknowledged=0,
         lost=0,
         overspent=0,

@@ -132,7 +132,7 @@ async def partitions(options: Options, folder: Path) -> Outcome:
             raise
         return skipped("partitions", f"there are no network namespaces here: {error}")
     kept = await trial("partitions", options.partitions, None)
-    return outcome("partitions", bound, kept, control)
+    return outcome("partitions", bound, kept, control, of=options.partitions)
 
 
 async def _rounds(net: Together, cable: Cable, rounds: int, bound: Bound, name: str) -> None:

@@ -2,11 +2,14 @@
 
 import asyncio
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +42,8 @@ class Place:
     prefix: Sequence[str] = ()
     #: A safeguard that is taken out (`faulty.py`).
     flaw: str | None = None
+    #: Processes that share its datastore.
+    processes: int = 1
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -71,6 +76,8 @@ class Place:
         if self.flaw is not None:
             return ["sconto.torture.faulty", self.flaw, self.kind, str(self.home), *behind]
         listen = [] if self.bind is None else ["--bind", self.bind]
+        if self.processes > 1:
+            listen += ["--processes", str(self.processes)]
         home = ["--home", str(self.home)]
         return ["sconto", self.kind, "serve", *home, "--log-level", "warning", *listen]
 
@@ -115,9 +122,37 @@ class Place:
         return " | ".join(text.splitlines()[-3:])
 
     def check(self) -> str:
-        """What `sconto … db check` finds wrong with its datastore, while it is stopped."""
+        """What `db check` and `ledger check` find wrong with its datastore, while it is stopped."""
+        return self.command("db", "check") or self.command("ledger", "check")
+
+    def back_up(self, to: Path) -> None:
+        """Copy its SQLite datastore, also while it serves."""
+        source = sqlite3.connect(f"file:{self._sqlite}?mode=ro", uri=True)
+        with closing(source), closing(sqlite3.connect(to)) as copy:
+            source.backup(copy)
+
+    def put_back(self, backup: Path) -> str:
+        """Restore a backup while it is stopped; gives the URL of the datastore that was lost.
+
+        Raises UnavailableError when `restore` fails.
+        """
+        lost = self.home / "lost"
+        lost.mkdir()
+        for file in self.home.glob("sconto.db*"):
+            file.rename(lost / file.name)
+        shutil.copy(backup, self._sqlite)
+        if wrong := self.command("restore"):
+            raise UnavailableError(wrong)
+        return f"sqlite:///{lost / 'sconto.db'}"
+
+    @property
+    def _sqlite(self) -> Path:
+        return self.home / "sconto.db"
+
+    def command(self, *words: str) -> str:
+        """Run `sconto hub|merchant …` on the home of the stopped server; what went wrong."""
         done = subprocess.run(
-            [sys.executable, "-m", "sconto", self.kind, "db", "check", "--home", str(self.home)],
+            [sys.executable, "-m", "sconto", self.kind, *words, "--home", str(self.home)],
             capture_output=True,
             text=True,
             check=False,

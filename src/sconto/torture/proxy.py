@@ -40,6 +40,7 @@ class FaultProxy:
         self.port, self.to_port, self.faults = port, to_port, faults
         self._server: asyncio.Server | None = None
         self._late: set[asyncio.Task[bytes]] = set()
+        self._connections: set[asyncio.Task[None] | None] = set()
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(
@@ -47,22 +48,27 @@ class FaultProxy:
         )
 
     async def stop(self) -> None:
-        """Stop listening; copies that are under way are given up."""
+        """Stop listening; what is under way is given up."""
         if self._server is not None:
             self._server.close()
-        for task in self._late:
+        tasks = [task for task in (*self._late, *self._connections) if task is not None]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._late, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            while await self._pass_on(reader, writer):
-                pass
-        writer.close()
+        self._connections.add(task := asyncio.current_task())
+        try:
+            with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+                while await self._pass_on(reader, writer):
+                    pass
+        finally:
+            self._connections.discard(task)
+            writer.close()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """One request and its answer; False: hang up."""
-        request = await _message(reader)
+        request = await read_message(reader)
         faults = self.faults
         if not faults.is_on:
             writer.write(await self._execute(request, 0))
@@ -102,13 +108,13 @@ class FaultProxy:
         try:
             writer.write(request)
             await writer.drain()
-            return await _message(reader)
+            return await read_message(reader)
         finally:
             writer.close()
 
 
-async def _message(reader: asyncio.StreamReader) -> bytes:
-    """Head and body of one message with a length; our servers make no others."""
+async def read_message(reader: asyncio.StreamReader) -> bytes:
+    """Head and body of one HTTP/1.1 message with a length; our servers make no others."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = 0
     for line in head.split(b"\r\n"):

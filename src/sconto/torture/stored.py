@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from sconto.store import exchange
 from sconto.store.database import connect, open_engine
 from sconto.store.schema import (
     budgets,
@@ -28,6 +29,17 @@ class Stored(NamedTuple):
     #: Accounts of each promotion's budget, in uses.
     budgets: dict[str, dict[str, int]]
     parked: list[str]
+
+
+def untold(database_url: str) -> int:
+    """How many events of a datastore no peer has acknowledged yet."""
+    engine = open_engine(database_url, read_only=True)
+    try:
+        with connect(engine) as connection, connection.begin():
+            streams = exchange.streams(connection)
+            return sum(one.last_sequence - one.acked_sequence for one in streams)
+    finally:
+        engine.dispose()
 
 
 def read(database_url: str) -> Stored:

@@ -51,4 +51,5 @@ async def syncs(options: Options, folder: Path) -> Outcome:
             return await rounds_of(one, kill_at_sync, rounds, bound, name)
 
     control = await trial(f"syncs{CONTROL}", CONTROL_ROUNDS, "hasty")
-    return outcome("syncs", bound, await trial("syncs", options.rounds, None), control)
+    kept = await trial("syncs", options.rounds, None)
+    return outcome("syncs", bound, kept, control, of=options.rounds)

@@ -33,28 +33,38 @@ class Together:
     observer: Observer
     load: Load
     random: random.Random
+    #: Whether it runs with a flaw, and ends as soon as that has shown.
+    is_control: bool = False
     trial: Trial = field(default_factory=Trial)
+    #: Redemptions that a lost disk may have been the last to know of.
+    forgotten: set[str] = field(default_factory=set)
 
     async def at_hub(self) -> Stored:
         return await asyncio.to_thread(stored.read, self.hub.database_url)
 
-    async def settled(self, timeout_s: float = SETTLED_S) -> float:
+    async def settled(self) -> float:
         """Wait until the hub has every redemption acknowledged before now; seconds that it took.
 
-        What does not come in time is lost.
+        What does not come in time, or is no merchant's to tell any more, is lost.
         """
         start = time.monotonic()
-        wanted = self._of_the_living()
+        wanted = {one for i in self._living() for one in self.observer.redemptions(i)}
+        wanted -= self.forgotten
         while True:
+            is_all_told = not await self._untold()
             self.trial.lost = len(lost(wanted, (await self.at_hub()).redemptions))
             seconds = time.monotonic() - start
-            if not self.trial.lost or seconds > timeout_s:
+            if not self.trial.lost or is_all_told or seconds > SETTLED_S:
                 return seconds
             await asyncio.sleep(0.1)
 
-    def _of_the_living(self) -> set[str]:
-        living = set(range(len(self.shops))) - self.load.gone
-        return {one for shop in living for one in self.observer.redemptions(shop)}
+    def _living(self) -> list[int]:
+        return [i for i in range(len(self.shops)) if i not in self.load.gone]
+
+    async def _untold(self) -> int:
+        """How many events wait for the hub."""
+        urls = [self.shops[i].database_url for i in self._living()]
+        return sum([await asyncio.to_thread(stored.untold, url) for url in urls])
 
     async def finish(self) -> None:
         """Everything is answered, settled, within the cap, and the books balance."""
@@ -62,6 +72,8 @@ class Together:
         await self.load.settle()
         seconds = await self.settled()
         trial.figures["settled_after_s"] = round(seconds, 1)
+        if self.is_control and not trial.holds:
+            return
         trial.changed = await self.load.repeat()
         redeemed = observer.redemptions()
         trial.overspent = overspent(redeemed, observer.reversed_redemptions(), self.cap)
@@ -75,16 +87,19 @@ class Together:
     async def _books(self) -> list[str]:
         """What is wrong with the hub's books, once it has heard of the last reversal."""
         deadline = time.monotonic() + SETTLED_S
+        is_whole = not self.load.gone and not self.forgotten
         while True:
-            wrong = unbalanced(await self.at_hub(), self.observer, self.cap, self.load.gone)
-            if not wrong or time.monotonic() > deadline:
+            is_all_told = not await self._untold()
+            hub = await self.at_hub()
+            wrong = unbalanced(hub, self.observer if is_whole else None, self.cap)
+            if not wrong or is_all_told or time.monotonic() > deadline:
                 return wrong
             await asyncio.sleep(0.2)
 
 
-def unbalanced(hub: Stored, observer: Observer, cap: int, gone: set[int]) -> list[str]:
-    """What is wrong with a hub's books, by the observer's own history."""
-    wrong = [f"parked: {reason}" for reason in hub.parked]
+def unbalanced(hub: Stored, observer: Observer | None, cap: int) -> list[str]:
+    """What is wrong with a hub's books; by the observer's history too, where no disk was lost."""
+    wrong = [f"parked: {reason}" for reason in hub.parked if observer or not _is_repeat(reason)]
     accounts = hub.budgets[PROMOTION]
     parts = sum(accounts[name] for name in ("free", "open", "spent", "written_off"))
     if accounts["cap"] != cap or parts != cap:
@@ -94,7 +109,7 @@ def unbalanced(hub: Stored, observer: Observer, cap: int, gone: set[int]) -> lis
         wrong.append(f"{accounts['spent']} are spent, {states.count('redeemed')} redeemed")
     if disputed := states.count("disputed"):
         wrong.append(f"{disputed} redemptions are disputed")
-    if gone:
+    if observer is None:
         return wrong
     # Every order is answered by now, so the history is complete and the counts are exact.
     told = {
@@ -106,6 +121,11 @@ def unbalanced(hub: Stored, observer: Observer, cap: int, gone: set[int]) -> lis
     if counted != told:
         wrong.append(f"the hub counts {counted}, the observer {told}")
     return wrong
+
+
+def _is_repeat(reason: str) -> bool:
+    """A restored merchant tells again what it does not know to have told; the hub knows it."""
+    return reason.startswith("duplicate:")
 
 
 @asynccontextmanager
@@ -140,7 +160,10 @@ async def together(
                 await asyncio.to_thread(place.stop)
                 await place.start_again()
         async with Load(observer, shops, buyers=buyers, seed=seed) as load:
-            yield Together(hub, shops, cap, observer, load, random.Random(seed))
+            is_control = flaw is not None or hub_flaw is not None
+            yield Together(
+                hub, shops, cap, observer, load, random.Random(seed), is_control=is_control
+            )
     finally:
         for place in places:
             place.kill()
