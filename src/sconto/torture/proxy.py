@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 READ_BYTES = 65536
 HEAD_BYTES_MAX = 65536
+_HUNG_UP = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
 
 @dataclass
@@ -58,13 +59,11 @@ class FaultProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections.add(task := asyncio.current_task())
-        try:
-            with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-                while await self._pass_on(reader, writer):
-                    pass
-        finally:
-            self._connections.discard(task)
-            writer.close()
+        with suppress(*_HUNG_UP, asyncio.CancelledError):
+            while await self._pass_on(reader, writer):
+                pass
+        self._connections.discard(task)
+        writer.close()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """One request and its answer; False: hang up."""
