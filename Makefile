@@ -14,6 +14,7 @@ PYTEST := $(BIN)/python -m pytest
 BENCH  := $(BIN)/python -m sconto.bench
 PEERS  := .venv-bench
 SIM    := $(BIN)/python -m sconto.simulate
+RIGS   := $(BIN)/python -m sconto.torture
 DOCS   := $(wildcard README.md docs)
 LOCK    = --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
           --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(ARGS)
@@ -21,7 +22,7 @@ LOCK    = --quiet --universal --python-version 3.11 --fork-strategy fewest --gen
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test check format-check lint types layers fmt bench bench-engine bench-ledger sim docs lock venv clean
+.PHONY: help demo serve test check format-check lint types layers fmt bench bench-engine bench-ledger sim torture docs lock venv clean
 
 help: ## list the targets (this list)
 	@echo "Usage: make TARGET [ARGS='...'] [PYTHON=python3.12]"
@@ -65,6 +66,9 @@ bench-ledger: $(STAMP) ## redemptions beside the naive way, on both databases; A
 
 sim: $(STAMP) ## the simulation of a network where everything fails: SEEDS=2000 runs many, SEED=17 replays one
 	$(SIM) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --processes $(WORKERS)) $(ARGS)
+
+torture: $(STAMP) ## real servers, killed, cut off and starved, some as root only; ARGS="kills --kills 20" runs one
+	$(RIGS) $(ARGS)
 
 docs: $(STAMP) ## run every code block of the README and of docs/
 	$(PYTEST) $(DOCS) $(ARGS)
