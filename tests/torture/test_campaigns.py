@@ -128,6 +128,7 @@ def test_the_proxy_repeats_requests_and_loses_answers() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # five starts of a process, on a machine that may be busy
 def test_a_killed_merchant_keeps_what_it_acknowledged(tmp_path: Path) -> None:
     """Goal: the rig itself runs. Method: one real kill -9 under load, with every check."""
 
