@@ -30,9 +30,9 @@ from sconto.cart.basket import Basket, State
 from sconto.cart.index import Promotions
 from sconto.cart.model import Shipping, decode_cart
 from sconto.cart.price import Draft
-from sconto.cart.promotion import Compiled
+from sconto.cart.promotion import Application, Compiled
 from sconto.cart.returns import Kept, bring_back, keep_all, kept_price
-from sconto.cart.turns import Application, Progress, turn
+from sconto.cart.turns import Progress, turn
 from sconto.terms import (
     Terms,
     decode_terms,
@@ -377,7 +377,7 @@ def test_the_best_set_is_worth_at_least_what_any_greedy_choice_is(
         if part.line_id not in gifts
     )
     basket = Basket(cart, Holder(), 0)
-    applications = [Application(Compiled(p.terms, p.digest)) for p in promotions]
+    applications = [Compiled(p.terms, p.digest).automatic for p in promotions]
     for order in permutations(applications):
         chosen: list[Application] = []
         for one in order:
@@ -389,7 +389,7 @@ def test_the_best_set_is_worth_at_least_what_any_greedy_choice_is(
 
 def _worth(applications: list[Application], basket: Basket, lane: Lane) -> int | None:
     """What a set gives in canonical order; None if some of it does not fit or gives nothing."""
-    progress = Progress(State.start(basket), [])
+    progress = Progress(State.start(basket))
     for one in applications:
         found = turn(one, basket, progress, lane)
         if not isinstance(found, Draft) or not found.amount_minor:

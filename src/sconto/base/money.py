@@ -61,20 +61,20 @@ def split(amount_minor: int, weights: Sequence[int]) -> list[int]:
     >>> split(100, [1, 1, 1])
     [34, 33, 33]
     """
-    invariant(amount_minor >= 0, "a split amount is not negative")
-    invariant(bool(weights) or amount_minor == 0, "there is a part to split over")
     total = sum(weights)
-    if total == 0:
+    if amount_minor < 0 or total <= 0:
+        invariant(amount_minor >= 0, "a split amount is not negative")
+        invariant(bool(weights) or amount_minor == 0, "there is a part to split over")
         return [amount_minor, *([0] * (len(weights) - 1))] if weights else []
-    shares = [amount_minor * weight for weight in weights]
-    parts = [share // total for share in shares]
+    parts = [amount_minor * weight // total for weight in weights]
     rest = amount_minor - sum(parts)
-    if rest == 1:
-        # What is commonest needs no sorting: the first of the largest remainders.
-        remainders = [share % total for share in shares]
-        parts[remainders.index(max(remainders))] += 1
-    elif rest:
-        remainders = [-(share % total) for share in shares]
-        for i in sorted(range(len(weights)), key=remainders.__getitem__)[:rest]:
+    if rest:
+        remainders = [amount_minor * weight % total for weight in weights]
+        if rest == 1:
+            # What is commonest needs no sorting: the first of the largest remainders.
+            parts[remainders.index(max(remainders))] += 1
+            return parts
+        largest = sorted(range(len(weights)), key=remainders.__getitem__, reverse=True)
+        for i in largest[:rest]:
             parts[i] += 1
     return parts

@@ -28,7 +28,10 @@ def allocate(amount_minor: int, weights: Sequence[int], rooms: Sequence[int]) ->
     """
     amount = min(amount_minor, sum(rooms))
     parts = split(amount, weights)
-    return _fill(amount, weights, rooms) if any(map(gt, parts, rooms)) else parts
+    # Of a split by the rooms themselves no part is above its room.
+    if weights is not rooms and any(map(gt, parts, rooms)):
+        return _fill(amount, weights, rooms)
+    return parts
 
 
 def _fill(amount: int, weights: Sequence[int], rooms: Sequence[int]) -> list[int]:

@@ -6,7 +6,10 @@ open units of a line all cost the same, and units that a promotion has used are 
 """
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Literal
+
+from msgspec import Struct
 
 from sconto.base.money import BASIS_POINTS
 from sconto.cart.model import Cart, Holder, Line
@@ -19,6 +22,8 @@ Amounts = Literal["as_priced", "tax_included", "tax_excluded"]
 #: A fraction by which a line's amounts are turned into those of the terms.
 Factor = tuple[int, int]
 
+_BY_ID = attrgetter("id")
+
 
 class Basket:
     """A cart, its holder and the instant, with its lines by id and their figures side by side."""
@@ -26,7 +31,6 @@ class Basket:
     __slots__ = (
         "_factors",
         "_minutes",
-        "_selected",
         "all_lines",
         "at_ms",
         "by_sku",
@@ -39,6 +43,7 @@ class Basket:
         "initial",
         "lines",
         "quantities",
+        "selected",
         "skus",
         "subtotal",
     )
@@ -46,7 +51,7 @@ class Basket:
     def __init__(self, cart: Cart, holder: Holder, at_ms: int) -> None:
         self.cart, self.holder, self.at_ms = cart, holder, at_ms
         #: Canonical order, so that rounding does not depend on the order of the input.
-        lines = sorted(cart.lines, key=_line_id)
+        lines = sorted(cart.lines, key=_BY_ID)
         self.gift_lines: list[Line] = [line for line in lines if line.gift_of is not None]
         if self.gift_lines:
             lines = [line for line in lines if line.gift_of is None]
@@ -57,25 +62,22 @@ class Basket:
             for line in lines
         ]
         self.quantities = [line.quantity for line in lines]
-        self.skus = [line.sku for line in lines]
+        self.skus = skus = [line.sku for line in lines]
         self.discountable = [i for i, line in enumerate(lines) if line.discountable]
         #: Positions of discountable lines.
         self.by_sku: dict[str, list[int]] = {}
         for i in self.discountable:
-            self.by_sku.setdefault(self.skus[i], []).append(i)
+            if skus[i] in self.by_sku:
+                self.by_sku[skus[i]].append(i)
+            else:
+                self.by_sku[skus[i]] = [i]
         self.floors = [line.floor_price_minor * line.quantity for line in lines]
         self.has_floors = any(self.floors)
         self.subtotal = sum(self.initial)
-        self._selected: dict[Select, list[int]] = {}
+        #: What selectors that take long have found, so that each is asked once (`select.py`).
+        self.selected: dict[Select, list[int]] = {}
         self._minutes: dict[str, int] = {}
         self._factors: dict[str, list[Factor] | None] = {}
-
-    def select(self, select: Select) -> list[int]:
-        """Positions of the lines that a selector means; each selector is asked once."""
-        found = self._selected.get(select)
-        if found is None:
-            found = self._selected[select] = select(self)
-        return found
 
     def minute_of_week(self, zone: str) -> int:
         """Minutes since Monday 00:00 on the wall clock of a zone; each zone is asked once."""
@@ -112,32 +114,25 @@ def convert_back(amount_minor: int, factor: Factor) -> int:
     return convert(amount_minor, (factor[1], factor[0]))
 
 
-class State:
+class State(Struct, eq=False, gc=False):
     """What is left of each line and of shipping, and which units are used already.
 
     `used[i]` is (units, what is left of their price): they take part in no other promotion that
     uses units, while one that takes from whole lines takes from them too.
     """
 
-    __slots__ = ("closed", "gifts", "left", "shipping", "used")
-
-    def __init__(
-        self,
-        left: list[int],
-        shipping: int,
-        used: dict[int, tuple[int, int]],
-        gifts: dict[str, int],
-    ) -> None:
-        self.left, self.shipping, self.used = left, shipping, used
-        #: Units of gift lines, by line id, that some promotion gives already.
-        self.gifts = gifts
-        #: Lines that the promotion whose turn it is must not touch.
-        self.closed: frozenset[int] = frozenset()
+    left: list[int]
+    shipping: int
+    used: dict[int, tuple[int, int]] = {}
+    #: Units of gift lines, by line id, that some promotion gives already.
+    gifts: dict[str, int] = {}
+    #: Lines that the promotion whose turn it is must not touch.
+    closed: frozenset[int] = frozenset()
 
     @classmethod
     def start(cls, basket: Basket) -> "State":
         shipping = basket.cart.shipping
-        return cls(basket.initial[:], shipping.amount_minor if shipping else 0, {}, {})
+        return cls(basket.initial[:], shipping.amount_minor if shipping else 0)
 
     def copy(self) -> "State":
         return State(self.left[:], self.shipping, self.used.copy(), self.gifts.copy())
@@ -162,7 +157,3 @@ class State:
             return quantity, self.left[line]
         units, value = self.used[line]
         return quantity - units, self.left[line] - value
-
-
-def _line_id(line: Line) -> str:
-    return line.id

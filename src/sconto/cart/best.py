@@ -12,7 +12,8 @@ from sconto.cart.basket import Basket
 from sconto.cart.evaluation import ReasonCode
 from sconto.cart.lanes import Lane
 from sconto.cart.price import Draft
-from sconto.cart.turns import Application, Blocked, Outcome, Progress, conflict_of, key_of, turn
+from sconto.cart.promotion import Application
+from sconto.cart.turns import Blocked, Outcome, Progress, conflict_of, key_of, turn
 
 #: A search over so many promotions always finishes: it has fewer than `NODES_MAX` nodes.
 EXACT_MAX = 12
@@ -29,21 +30,25 @@ def run_best(applications: list[Application], basket: Basket, lane: Lane, outcom
     outcome.progress, outcome.is_exact = best, outcome.is_exact and search.is_exact
     chosen = {id(taken.application) for taken in best.taken}
     winners = [taken.application for taken in best.taken if taken.lane is lane]
+    winner = winners[0].promotion.promotion_id if winners else None
     for application in applications:
         if id(application) in chosen:
             continue
+        before = turn(application, basket, start, lane)
         found = turn(application, basket, best, lane)
-        # Beside a best that is not proven there may be room for more.
-        if isinstance(found, Draft) and (found.amount_minor == 0 or not search.is_exact):
+        # Beside a best that is not proven there may be room for more; and of units that the ones
+        # added here have used the next may be worth something where the first were not.
+        is_worthless = isinstance(before, Draft) and before.amount_minor == 0
+        if isinstance(found, Draft) and (
+            found.amount_minor == 0 or is_worthless or not search.is_exact
+        ):
             best.take(application, found, lane)
             continue
-        before = turn(application, basket, start, lane)
         if isinstance(before, Draft):
             # It would have applied, had it not been for the others.
             by = found.beaten_by if isinstance(found, Blocked) else None
-            by = by or winners[0].promotion.promotion_id
             unmet = found.unmet if isinstance(found, Blocked) else ()
-            before = Blocked(ReasonCode.BEATEN, by, unmet)
+            before = Blocked(ReasonCode.BEATEN, by or winner, unmet)
         outcome.blocked.append((application, before))
 
 
@@ -54,7 +59,7 @@ class BestSet:
         self, applications: list[Application], basket: Basket, lane: Lane, start: Progress
     ) -> None:
         self.applications, self.basket, self.lane, self.start = applications, basket, lane, start
-        self.best = start
+        self.best = start.copy()
         self.best_value = 0
         self.nodes = 0
         # A node costs as many ceilings as there are promotions: more of them, fewer nodes.

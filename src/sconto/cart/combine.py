@@ -15,17 +15,17 @@ from sconto.cart.best import run_best, run_best_of_item
 from sconto.cart.evaluation import ReasonCode
 from sconto.cart.lanes import Lane
 from sconto.cart.price import Draft
-from sconto.cart.promotion import Compiled
-from sconto.cart.turns import Application, Blocked, Outcome, Progress, key_of, turn
+from sconto.cart.promotion import Application, Compiled
+from sconto.cart.turns import Blocked, Outcome, Progress, key_of, turn
 
 
 def combine(applications: list[Application], basket: Basket, lanes: Sequence[Lane]) -> Outcome:
     """Run all lanes; then see whether an exclusive promotion alone gives more."""
     applications = sorted(applications, key=key_of)
-    alone = [a for a in applications if a.promotion.combination.exclusive]
-    outcome = Outcome(Progress(State.start(basket), []))
+    alone = [a for a in applications if a.promotion.is_exclusive]
+    outcome = Outcome(Progress(State.start(basket)))
     if alone:
-        applications = [a for a in applications if not a.promotion.combination.exclusive]
+        applications = [a for a in applications if not a.promotion.is_exclusive]
     if applications:
         _run_lanes(applications, basket, lanes, outcome)
     return _with_exclusives(alone, applications, basket, lanes, outcome) if alone else outcome
@@ -43,7 +43,13 @@ def _run_lanes(
     by_name = {lane.name: lane for lane in lanes}
     by_lane: dict[str, list[Application]] = {}
     for application in applications:
-        by_lane.setdefault(lane_of(application.promotion, by_name).name, []).append(application)
+        name = application.promotion.lane
+        if name not in by_name:
+            name = lane_of(application.promotion, by_name).name
+        if name in by_lane:
+            by_lane[name].append(application)
+        else:
+            by_lane[name] = [application]
     for lane in lanes:
         here = by_lane.get(lane.name)
         if not here:
@@ -86,7 +92,7 @@ def _with_exclusives(
     best: tuple[int, Application, Draft] | None = None
     refused: list[tuple[Application, Blocked]] = []
     for application in alone:
-        start = Progress(State.start(basket), [])
+        start = Progress(State.start(basket))
         found = turn(application, basket, start, lane_of(application.promotion, by_name))
         if isinstance(found, Blocked):
             refused.append((application, found))
@@ -101,7 +107,7 @@ def _with_exclusives(
         outcome.blocked += [(a, lost) for a in alone if id(a) not in refused_now]
         return outcome
     _, winner, draft = best
-    result = Outcome(Progress(State.start(basket), []))
+    result = Outcome(Progress(State.start(basket)))
     result.progress.take(winner, draft, lane_of(winner.promotion, by_name))
     lost = Blocked(ReasonCode.EXCLUSIVE, winner.promotion.promotion_id)
     taken = {id(taken.application) for taken in outcome.progress.taken}

@@ -8,12 +8,14 @@ give) → combine (which are taken) → allocate (where each cent goes) → expl
 """
 
 from collections.abc import Iterable
+from operator import attrgetter
 
 from sconto.base.errors import invariant
 from sconto.cart import explain
 from sconto.cart.basket import Basket
 from sconto.cart.combine import combine
 from sconto.cart.evaluation import (
+    Applied,
     Evaluation,
     LineTotal,
     ReasonCode,
@@ -22,12 +24,13 @@ from sconto.cart.evaluation import (
 )
 from sconto.cart.index import PromotionIndex, Promotions, Source, Without
 from sconto.cart.model import STRANGER, Cart, Holder
-from sconto.cart.promotion import Compiled, Promotion
-from sconto.cart.turns import Application, Blocked, Outcome
+from sconto.cart.promotion import Application, Compiled, Key, Promotion
+from sconto.cart.turns import Blocked, Outcome
 from sconto.terms.codes import normalise_code
 from sconto.terms.model import TokenAccess, UniqueCodes
 
 _SOURCES = (PromotionIndex, Promotions, Without)
+_LINE_ID = attrgetter("line_id")
 
 
 def evaluate(
@@ -50,7 +53,7 @@ def evaluate(
     applications: list[Application] = []
     not_now: list[tuple[Application, Blocked]] = []
     for one in called:
-        closed = _closed(one, basket)
+        closed = one.promotion.closed_now(basket, one.clipped_at_ms)
         if closed is None:
             applications.append(one)
         else:
@@ -62,7 +65,7 @@ def evaluate(
 
 def _called(promotions: Source, basket: Basket) -> tuple[list[Application], list[Refusal]]:
     """Everything that asks to be applied, and what cannot even be looked up."""
-    applications = [Application(one) for one in promotions.candidates(basket)]
+    applications = [one.automatic for one in promotions.candidates(basket)]
     refused: list[Refusal] = []
     holder = basket.holder
     seen: set[str] = set()
@@ -78,7 +81,7 @@ def _called(promotions: Source, basket: Basket) -> tuple[list[Application], list
         seen.add(token.token_id)
         if reason is None and promotion is not None:
             applications.append(
-                Application(promotion, token.token_id, clipped_at_ms=token.clipped_at_ms)
+                Application.by_token(promotion, token.token_id, token.clipped_at_ms)
             )
         elif holder.proven and reason is not None:
             name = promotion.promotion_id if promotion is not None else ""
@@ -93,7 +96,7 @@ def _called(promotions: Source, basket: Basket) -> tuple[list[Application], list
                 else explain.uniform(None, code)
             )
         else:
-            applications += [Application(one, code=code) for one in found]
+            applications += [Application.by_code(one, code) for one in found]
     return applications, refused
 
 
@@ -123,61 +126,60 @@ def _coded(promotions: Source, basket: Basket) -> list[tuple[str, list[Compiled]
     return result
 
 
-def _closed(application: Application, basket: Basket) -> ReasonCode | None:
-    promotion = application.promotion
-    if promotion.terms.currency != basket.cart.currency:
-        return ReasonCode.CURRENCY_MISMATCH
-    return promotion.closed_now(basket, application.clipped_at_ms)
-
-
 def _answer(basket: Basket, outcome: Outcome, unknown: list[Refusal]) -> Evaluation:
     """Put the answer together, and hold it to its invariants."""
     end = outcome.progress.state
-    applied = tuple(explain.applied(taken, basket, end) for taken in outcome.progress.taken)
+    applied = tuple([explain.applied(taken, basket, end) for taken in outcome.progress.taken])
     proven = basket.holder.proven
-    pairs = [
-        (application, explain.refusal(application, blocked, full=proven))
-        for application, blocked in sorted(outcome.blocked, key=lambda pair: pair[0].key)
-    ]
-    refused = tuple([one for _, one in pairs] + sorted(unknown, key=_refusal_key))
-    given: dict[str, int] = {}
-    for one in applied:
-        for part in one.allocations:
-            if part.line_id is not None:
-                given[part.line_id] = given.get(part.line_id, 0) + part.amount_minor
+    blocked = outcome.blocked
+    if len(blocked) > 1:
+        blocked.sort(key=_key_of_blocked)
+    refused = [explain.refusal(application, why, proven) for application, why in blocked]
+    hints = explain.hints(outcome.progress.taken, blocked, refused)
+    if unknown:
+        refused += sorted(unknown, key=_refusal_key)
+    left = end.left
     lines = [
-        LineTotal(line.id, amount, given.get(line.id, 0))
-        for line, amount in zip(basket.lines, basket.initial, strict=True)
+        LineTotal(line.id, amount, amount - rest)
+        for line, amount, rest in zip(basket.lines, basket.initial, left, strict=True)
     ]
+    subtotal, discount = basket.subtotal, basket.subtotal - sum(left)
     if basket.gift_lines:
-        lines += [
-            LineTotal(line.id, line.initial_minor, given.get(line.id, 0))
-            for line in basket.gift_lines
-        ]
-        lines.sort(key=lambda line: line.line_id)
+        gifts = _gifts(basket, applied)
+        lines = sorted([*lines, *gifts], key=_LINE_ID)
+        subtotal += sum([line.amount_minor for line in gifts])
+        discount += sum([line.discount_minor for line in gifts])
     shipping = basket.cart.shipping.amount_minor if basket.cart.shipping else 0
-    subtotal = sum([line.amount_minor for line in lines])
-    discount = sum([line.discount_minor for line in lines])
     off_shipping = shipping - end.shipping
     invariant(
         sum([one.amount_minor for one in applied]) == discount + off_shipping,
         "the allocations sum to what is taken off",
     )
-    invariant(
-        min(end.left, default=0) >= 0 and end.shipping >= 0, "nothing costs less than nothing"
-    )
+    invariant(min(left, default=0) >= 0 and end.shipping >= 0, "nothing costs less than nothing")
     return Evaluation(
-        currency=basket.cart.currency,
-        applied=applied,
-        refused=refused,
-        lines=tuple(lines),
-        totals=Totals(
-            subtotal, discount, shipping, off_shipping, subtotal - discount + end.shipping
-        ),
-        method="exact" if outcome.is_exact else "heuristic",
-        hints=explain.hints(outcome.progress.taken, pairs),
-        gifts_to_remove=tuple(line.id for line in basket.gift_lines if not end.gifts.get(line.id)),
+        basket.cart.currency,
+        applied,
+        tuple(refused),
+        tuple(lines),
+        Totals(subtotal, discount, shipping, off_shipping, subtotal - discount + end.shipping),
+        "exact" if outcome.is_exact else "heuristic",
+        hints,
+        tuple([line.id for line in basket.gift_lines if not end.gifts.get(line.id)]),
     )
+
+
+def _gifts(basket: Basket, applied: Iterable[Applied]) -> list[LineTotal]:
+    """The cart's gift lines, with what is given of each."""
+    given = dict.fromkeys([line.id for line in basket.gift_lines], 0)
+    for one in applied:
+        for part in one.allocations:
+            if part.line_id in given:
+                given[part.line_id] += part.amount_minor
+    return [LineTotal(line.id, line.initial_minor, given[line.id]) for line in basket.gift_lines]
+
+
+def _key_of_blocked(pair: tuple[Application, Blocked]) -> Key:
+    return pair[0].key
 
 
 def _refusal_key(one: Refusal) -> tuple[str, str, str]:

@@ -95,7 +95,7 @@ class Gift(Struct, frozen=True, omit_defaults=True, gc=False):
     missing: int = 0
 
 
-class Reward(Struct, frozen=True, omit_defaults=True):
+class Reward(Struct, frozen=True, omit_defaults=True, gc=False):
     """Something beside the bill: points, tokens of another promotion, or a custom effect."""
 
     kind: Literal["points", "token", "custom"]
@@ -108,7 +108,7 @@ class Reward(Struct, frozen=True, omit_defaults=True):
     values: dict[str, str | int | bool] = {}
 
 
-class Applied(Struct, frozen=True, omit_defaults=True):
+class Applied(Struct, frozen=True, omit_defaults=True, gc=False):
     """A promotion that applies, once; two tokens of one promotion are two of these."""
 
     promotion_id: str
@@ -152,7 +152,7 @@ class Unmet(Struct, frozen=True, omit_defaults=True, gc=False):
     of: str | None = None
 
 
-class Refusal(Struct, frozen=True, omit_defaults=True):
+class Refusal(Struct, frozen=True, omit_defaults=True, gc=False):
     """A promotion that does not apply, and why: the first of `unmet` is repeated at the top."""
 
     #: Empty where the promotion is not known, or not to be known.
@@ -207,7 +207,7 @@ class Totals(Struct, frozen=True, gc=False):
     total_minor: int
 
 
-class Evaluation(Struct, frozen=True, omit_defaults=True):
+class Evaluation(Struct, frozen=True, omit_defaults=True, gc=False):
     """The whole answer."""
 
     currency: str

@@ -18,7 +18,8 @@ from sconto.cart.evaluation import (
     Refusal,
     Unmet,
 )
-from sconto.cart.turns import Application, Blocked, Taken
+from sconto.cart.promotion import Application
+from sconto.cart.turns import Blocked, Taken
 
 _PRECEDENCE = {code: number for number, code in enumerate(ReasonCode)}
 
@@ -27,9 +28,13 @@ def applied(taken: Taken, basket: Basket, end: State) -> Applied:
     """What a promotion gives, to the cent; rewards are counted on what is left at the end."""
     application, draft = taken.application, taken.draft
     promotion = application.promotion
-    terms = promotion.terms
-    allocations = _allocations(taken, basket)
-    amount = sum([part.amount_minor for part in allocations])
+    terms, lines, amounts = promotion.terms, basket.lines, draft.amounts
+    if draft.uses or draft.gift_amounts or draft.shipping:
+        allocations = _allocations(taken, basket)
+        amount = sum([part.amount_minor for part in allocations])
+    else:
+        allocations = [Allocation(lines[i].id, amounts[i]) for i in sorted(amounts)]
+        amount = sum(amounts.values())
     rewards = [reward for make in draft.rewards if (reward := make(basket, end)) is not None]
     return Applied(
         terms.promotion_id,
@@ -42,7 +47,7 @@ def applied(taken: Taken, basket: Basket, end: State) -> Applied:
         application.token_id,
         application.code,
         tuple(allocations),
-        share_funding(amount, terms.funding),
+        share_funding(amount, terms.funding) if terms.funding.shares else (),
         tuple(draft.gifts),
         tuple(rewards),
     )
@@ -51,8 +56,6 @@ def applied(taken: Taken, basket: Basket, end: State) -> Applied:
 def _allocations(taken: Taken, basket: Basket) -> list[Allocation]:
     """By line id; a line whose units were chosen says how many."""
     draft, lines = taken.draft, basket.lines
-    if not (draft.uses or draft.gift_amounts or draft.shipping):
-        return [Allocation(lines[i].id, draft.amounts[i]) for i in sorted(draft.amounts)]
     units: dict[int, int] = {}
     amounts = dict(draft.amounts)
     for line, count, _, amount in draft.uses:
@@ -77,13 +80,12 @@ def _line_id(part: Allocation) -> str:
     return part.line_id or ""
 
 
-def refusal(application: Application, blocked: Blocked, *, full: bool) -> Refusal:
+def refusal(application: Application, blocked: Blocked, full: bool) -> Refusal:
     """Why a promotion does not apply; the uniform answer where `full` is not allowed."""
-    is_presented = application.token_id is not None or application.code is not None
-    if is_presented and not full:
-        return uniform(application.token_id, application.code)
-    promotion = application.promotion
-    unmet = blocked.unmet
+    token_id, typed = application.token_id, application.code
+    if not full and (token_id is not None or typed is not None):
+        return uniform(token_id, typed)
+    promotion, unmet = application.promotion, blocked.unmet
     if len(unmet) > 1:
         unmet = sorted(unmet, key=lambda one: _PRECEDENCE[one.code])
     code = blocked.code
@@ -95,8 +97,8 @@ def refusal(application: Application, blocked: Blocked, *, full: bool) -> Refusa
         promotion.promotion_id,
         code,
         promotion.digest,
-        application.token_id,
-        application.code,
+        token_id,
+        typed,
         first.condition,
         first.needed,
         first.had,
@@ -122,16 +124,18 @@ _HINT_KINDS: dict[ReasonCode, Literal["spend_more", "add_units", "add_distinct"]
 
 
 def hints(
-    taken: Sequence[Taken], refused: Sequence[tuple[Application, Refusal]]
+    taken: Sequence[Taken],
+    blocked: Sequence[tuple[Application, Blocked]],
+    refused: Sequence[Refusal],
 ) -> tuple[Hint, ...]:
     """What more buying would bring: one set more of a promotion that applies, and promotions that
-    fail for one mendable reason only."""
+    fail for one mendable reason only. `refused` are the answers to `blocked`, one by one."""
     found = []
     for one in taken:
         if one.draft.more is not None:
             terms = one.application.promotion.terms
             found.append(Hint(terms.promotion_id, terms.title, "add_units", *one.draft.more))
-    for application, no in refused:
+    for (application, _), no in zip(blocked, refused, strict=True):
         if no.missing is not None and len(no.unmet) == 1 and no.code in _HINT_KINDS:
             terms = application.promotion.terms
             kind, of = _HINT_KINDS[no.code], no.unmet[0].of

@@ -39,20 +39,20 @@ NEAR_MAX = 3
 class Entry:
     """A promotion in the index, compiled when it is first a candidate."""
 
-    __slots__ = ("_compiled", "current", "digest", "needs", "promotion_id", "terms", "threshold")
+    __slots__ = ("current", "digest", "made", "needs", "promotion_id", "terms", "threshold")
 
     def __init__(self, terms: Terms, digest: str, current: bool) -> None:
         self.terms, self.digest, self.current = terms, digest, current
         self.promotion_id = terms.promotion_id
         self.needs: Needs | None = None
         self.threshold = 0
-        self._compiled: Compiled | None = None
+        #: Its compiled form, once it was needed.
+        self.made: Compiled | None = None
 
-    @property
     def compiled(self) -> Compiled:
-        if self._compiled is None:
-            self._compiled = Compiled(self.terms, self.digest)
-        return self._compiled
+        if self.made is None:
+            self.made = Compiled(self.terms, self.digest)
+        return self.made
 
 
 class PromotionIndex:
@@ -122,30 +122,25 @@ class PromotionIndex:
     def by_digest(self, digest: str) -> Compiled | None:
         """What a token names, current or not."""
         entry = self._entries.get(digest)
-        return None if entry is None else entry.compiled
+        return None if entry is None else entry.compiled()
 
     def by_code(self, code: str) -> list[Compiled]:
         """The current promotions of a public code, given in its normal form."""
-        return [entry.compiled for entry in self._codes.get(code, {}).values()]
+        return [entry.compiled() for entry in self._codes.get(code, {}).values()]
 
     def candidates(self, basket: Basket) -> list[Compiled]:
         """Every automatic promotion that could match, in no particular order."""
-        found: dict[str, Entry] = dict(self._always)
-        for posting in self._postings_of(basket):
-            found.update(posting)
+        found = self._always.copy()
+        # Kinds that no promotion needs are not asked.
+        for kind, of_kind in self._postings.items():
+            if of_kind:
+                for value in of_kind.keys() & _VALUES[kind](basket):
+                    found |= of_kind[value]
         if self._thresholds:
             end = bisect_right(self._thresholds, (basket.subtotal, "\U0010ffff"))
             for _, digest in self._thresholds[: end + NEAR_MAX]:
                 found[digest] = self._entries[digest]
-        return [entry.compiled for entry in found.values()]
-
-    def _postings_of(self, basket: Basket) -> Iterator[dict[str, Entry]]:
-        """The lists of the terms that a cart has; kinds that no promotion needs are not asked."""
-        for kind, of_kind in self._postings.items():
-            if of_kind:
-                for value in _VALUES[kind](basket):
-                    if value in of_kind:
-                        yield of_kind[value]
+        return [entry.made or entry.compiled() for entry in found.values()]
 
     def _post(self, entry: Entry) -> None:
         needs, threshold = needs_of(entry.terms)

@@ -8,6 +8,8 @@ rounded half-up once for each benefit and then split. Benefits that use units ar
 from collections.abc import Callable
 from typing import Literal, Protocol
 
+from msgspec import Struct
+
 from sconto.base.money import portion
 from sconto.cart.allocate import allocate
 from sconto.cart.basket import Amounts, Basket, Select, State, convert, convert_back
@@ -18,36 +20,23 @@ from sconto.terms import benefits as b
 RewardMaker = Callable[[Basket, State], Reward | None]
 
 
-class Draft:
+class Draft(Struct, eq=False, gc=False):
     """What one promotion would take and give; nothing is taken until it is committed."""
 
-    __slots__ = (
-        "amounts",
-        "gift_amounts",
-        "gifts",
-        "method",
-        "more",
-        "rewards",
-        "shipping",
-        "unmet",
-        "uses",
-    )
-
-    def __init__(self) -> None:
-        #: From whole lines; more than nothing each.
-        self.amounts: dict[int, int] = {}
-        #: Units used: line, how many, what they were worth, what is taken from them.
-        self.uses: list[tuple[int, int, int, int]] = []
-        self.shipping = 0
-        self.method: Literal["each", "across"] = "across"
-        self.gifts: list[Gift] = []
-        #: Gift lines by id: units and amount.
-        self.gift_amounts: dict[str, tuple[int, int]] = {}
-        self.rewards: list[RewardMaker] = []
-        #: How many units more would give more, and of what where it is one thing.
-        self.more: tuple[int, str | None] | None = None
-        #: Why nothing is given, where nothing is.
-        self.unmet: list[Unmet] = []
+    #: From whole lines; more than nothing each.
+    amounts: dict[int, int] = {}
+    #: Units used: line, how many, what they were worth, what is taken from them.
+    uses: list[tuple[int, int, int, int]] = []
+    shipping: int = 0
+    method: Literal["each", "across"] = "across"
+    gifts: list[Gift] = []
+    #: Gift lines by id: units and amount.
+    gift_amounts: dict[str, tuple[int, int]] = {}
+    rewards: list[RewardMaker] = []
+    #: How many units more would give more, and of what where it is one thing.
+    more: tuple[int, str | None] | None = None
+    #: Why nothing is given, where nothing is.
+    unmet: list[Unmet] = []
 
     @property
     def amount_minor(self) -> int:
@@ -69,11 +58,14 @@ class Draft:
         else:
             for line, amount in self.amounts.items():
                 left[line] -= amount
-        for line, units, value, amount in self.uses:
-            state.use_units(line, units, value, amount)
-        state.shipping -= self.shipping
-        for line_id, (units, _) in self.gift_amounts.items():
-            state.gifts[line_id] = state.gifts.get(line_id, 0) + units
+        if self.uses:
+            for line, units, value, amount in self.uses:
+                state.use_units(line, units, value, amount)
+        if self.shipping:
+            state.shipping -= self.shipping
+        if self.gift_amounts:
+            for line_id, (units, _) in self.gift_amounts.items():
+                state.gifts[line_id] = state.gifts.get(line_id, 0) + units
 
     def add(self, other: "Draft") -> None:
         """Join what the promotion's next benefit gives."""
@@ -102,7 +94,7 @@ class Pricer(Protocol):
 
 def open_lines(basket: Basket, state: State, select: Select) -> list[int]:
     """The selected lines that may be touched at this turn."""
-    lines = basket.select(select)
+    lines = select(basket)
     return [i for i in lines if i not in state.closed] if state.closed else lines
 
 
@@ -140,14 +132,20 @@ class LinePricer:
 
     def price(self, basket: Basket, state: State, draft: Draft) -> None:
         draft.method = self.method
-        lines = open_lines(basket, state, self.select)
+        lines = self.select(basket)
+        if state.closed:
+            lines = [i for i in lines if i not in state.closed]
         if not lines:
             draft.unmet.append(Unmet(ReasonCode.NO_ITEMS_SELECTED))
             return
         if self.amounts == "as_priced" or (factors := basket.factors(self.amounts)) is None:
             left = state.left
-            bases = [left[i] for i in lines]
-            rooms = rooms_of(basket, state, lines) if basket.has_floors else bases
+            if len(lines) == 1:
+                bases = rooms = [left[lines[0]]]
+            else:
+                bases = rooms = left if len(lines) == len(left) else [left[i] for i in lines]
+            if basket.has_floors:
+                rooms = rooms_of(basket, state, lines)
             if self.initial:
                 bases = [basket.initial[i] for i in lines]
             taken = self.taken(basket, lines, bases, rooms)
@@ -160,10 +158,10 @@ class LinePricer:
                 min(room, convert_back(part, factors[i]))
                 for i, part, room in zip(lines, taken, rooms, strict=True)
             ]
-        amounts = draft.amounts
-        for line, part in zip(lines, taken, strict=True):
-            if part:
-                amounts[line] = part
+        if all(taken):
+            draft.amounts = dict(zip(lines, taken, strict=True))
+        else:
+            draft.amounts = {i: part for i, part in zip(lines, taken, strict=True) if part}
 
     def taken(
         self, basket: Basket, lines: list[int], bases: list[int], rooms: list[int]
@@ -173,7 +171,7 @@ class LinePricer:
         if not isinstance(wanted, int):
             return [min(part, room) for part, room in zip(wanted, rooms, strict=True)]
         if len(lines) == 1:
-            return [min(wanted, rooms[0])]
+            return [wanted] if wanted < rooms[0] else rooms
         return allocate(wanted, self.weights(basket, lines, bases), rooms)
 
     def ceiling(self, basket: Basket, state: State) -> int:
@@ -368,7 +366,7 @@ def points_maker(benefit: b.Points, select: Select) -> RewardMaker:
     def make(basket: Basket, state: State) -> Reward | None:
         count = benefit.points
         if benefit.per_minor is not None:
-            paid = sum([state.left[i] for i in basket.select(select)])
+            paid = sum([state.left[i] for i in select(basket)])
             count *= paid // benefit.per_minor
         return Reward("points", count) if count else None
 

@@ -24,6 +24,9 @@ from sconto.terms import benefits as b
 from sconto.terms.model import Terms, terms_digest
 from sconto.terms.schedule import in_weekly_hours
 
+#: Priority, promotion, version, token, code.
+Key = tuple[int, str, str, str, str]
+
 
 class Promotion(Struct, frozen=True):
     """Terms in force at a merchant; only the current version answers carts and codes by itself."""
@@ -38,16 +41,38 @@ class Promotion(Struct, frozen=True):
         return cls(terms, terms_digest(terms))
 
 
+class Application(Struct, frozen=True, eq=False):
+    """A promotion and what calls for it: nothing (automatic), a token, or a code."""
+
+    promotion: "Compiled"
+    #: Canonical order: the promotion's, then by token or code.
+    key: Key
+    token_id: str | None = None
+    code: str | None = None
+    clipped_at_ms: int | None = None
+
+    @classmethod
+    def by_token(cls, promotion: "Compiled", token_id: str, clipped_at_ms: int) -> "Application":
+        return cls(promotion, (*promotion.key[:3], token_id, ""), token_id, None, clipped_at_ms)
+
+    @classmethod
+    def by_code(cls, promotion: "Compiled", code: str) -> "Application":
+        return cls(promotion, (*promotion.key[:3], "", code), None, code)
+
+
 class Compiled:
     """A promotion's terms as figures and functions; made once, used by every evaluation."""
 
     __slots__ = (
         "after",
+        "automatic",
         "check",
         "combination",
+        "currency",
         "digest",
         "fallback_lane",
         "has_conditions",
+        "is_exclusive",
         "is_free",
         "key",
         "lane",
@@ -65,16 +90,17 @@ class Compiled:
     def __init__(self, terms: Terms, digest: str) -> None:
         selectors = SelectorCompiler()
         self.terms, self.digest = terms, digest
-        self.promotion_id = terms.promotion_id
-        self.combination = terms.combination
-        own = terms.combination
+        self.promotion_id, self.currency = terms.promotion_id, terms.currency
+        self.combination = own = terms.combination
+        self.is_exclusive = own.exclusive
         #: Whether it goes with every other that is free too, any number of times.
         caps = (own.combines_with, own.max_per_cart, own.max_per_item)
         self.is_free = own.mode == "stack" and not any(cap is not None for cap in caps)
         #: Canonical order: by priority, then id, then version.
-        self.key = (terms.combination.priority, terms.promotion_id, digest)
+        self.key: Key = (own.priority, terms.promotion_id, digest, "", "")
+        self.automatic = Application(self, self.key)
         self.fallback_lane = default_lane(terms)
-        self.lane = terms.combination.lane or self.fallback_lane
+        self.lane = own.lane or self.fallback_lane
         self.schedule = terms.schedule
         self.zone, self.weekly = terms.schedule.time_zone, terms.schedule.weekly
         self.start_ms = terms.schedule.redeem_from_ms
@@ -83,12 +109,14 @@ class Compiled:
         self.has_conditions = bool(terms.conditions)
         self.check = compile_conditions(terms, selectors)
         self.after = needs_after(terms.conditions)
-        initial = terms.combination.basis == "initial"
+        initial = own.basis == "initial"
         self.pricers = [compile_benefit(x, terms, selectors, initial) for x in terms.benefits]
 
     def closed_now(self, basket: Basket, clipped_at_ms: int | None) -> ReasonCode | None:
-        """Why it cannot be redeemed at this instant, or None."""
+        """Why it cannot be redeemed with this currency at this instant, or None."""
         at_ms, until = basket.at_ms, self.until_ms
+        if self.currency != basket.cart.currency:
+            return ReasonCode.CURRENCY_MISMATCH
         if self.start_ms is not None and at_ms < self.start_ms:
             return ReasonCode.NOT_STARTED
         if clipped_at_ms is not None and self.schedule.days_after_clip is not None:

@@ -18,6 +18,11 @@ from sconto.terms.schedule import in_weekly_hours
 
 Figures = list[int]
 
+#: What is said of a measure below its low end, and of one above its high end.
+_SUBTOTAL = (ReasonCode.SUBTOTAL_TOO_LOW, ReasonCode.SUBTOTAL_TOO_HIGH)
+_QUANTITY = (ReasonCode.QUANTITY_TOO_LOW, ReasonCode.QUANTITY_TOO_HIGH)
+_DISTINCT = (ReasonCode.DISTINCT_TOO_LOW, ReasonCode.DISTINCT_TOO_LOW)
+
 
 class Check(Protocol):
     """A compiled condition."""
@@ -81,15 +86,16 @@ class SubtotalCheck:
         self.basis, self.select, self.path = condition.basis, select, path
 
     def measure(self, basket: Basket, before: Figures, after: Figures) -> int:
-        amounts = before
         if self.basis == "initial":
             amounts = basket.initial
-        elif self.basis == "after":
-            amounts = after
-        factors = basket.factors(self.amounts)
-        if factors is not None:
-            return sum([convert(amounts[i], factors[i]) for i in basket.select(self.select)])
-        return sum([amounts[i] for i in basket.select(self.select)])
+        else:
+            amounts = before if self.basis == "before" else after
+        lines = self.select(basket)
+        if self.amounts != "as_priced" and (factors := basket.factors(self.amounts)) is not None:
+            return sum([convert(amounts[i], factors[i]) for i in lines])
+        if len(lines) == len(amounts):
+            return sum(amounts)
+        return sum([amounts[i] for i in lines])
 
     def holds(self, basket: Basket, before: Figures, after: Figures) -> bool:
         had = self.measure(basket, before, after)
@@ -97,8 +103,7 @@ class SubtotalCheck:
 
     def unmet(self, basket: Basket, before: Figures, after: Figures) -> list[Unmet]:
         had = self.measure(basket, before, after)
-        codes = (ReasonCode.SUBTOTAL_TOO_LOW, ReasonCode.SUBTOTAL_TOO_HIGH)
-        return _outside(had, self.low, self.high, codes, "minor", self.path)
+        return _outside(had, self.low, self.high, _SUBTOTAL, "minor", self.path)
 
 
 class QuantityCheck:
@@ -108,17 +113,18 @@ class QuantityCheck:
         self.of = only_name(condition.items)
 
     def measure(self, basket: Basket) -> int:
-        quantities = basket.quantities
-        return sum([quantities[i] for i in basket.select(self.select)])
+        lines, quantities = self.select(basket), basket.quantities
+        if len(lines) == 1:
+            return quantities[lines[0]]
+        return sum([quantities[i] for i in lines])
 
     def holds(self, basket: Basket, before: Figures, after: Figures) -> bool:
         had = self.measure(basket)
         return had >= self.low and (self.high is None or had <= self.high)
 
     def unmet(self, basket: Basket, before: Figures, after: Figures) -> list[Unmet]:
-        codes = (ReasonCode.QUANTITY_TOO_LOW, ReasonCode.QUANTITY_TOO_HIGH)
         had = self.measure(basket)
-        return _outside(had, self.low, self.high, codes, "units", self.path, self.of)
+        return _outside(had, self.low, self.high, _QUANTITY, "units", self.path, self.of)
 
 
 class DistinctCheck:
@@ -127,7 +133,7 @@ class DistinctCheck:
         self.select, self.path = select, path
 
     def measure(self, basket: Basket) -> int:
-        lines = [basket.lines[i] for i in basket.select(self.select)]
+        lines = [basket.lines[i] for i in self.select(basket)]
         if self.by == "category":
             return len(frozenset().union(*(line.categories for line in lines)))
         return len({getattr(line, self.by) for line in lines} - {None})
@@ -136,8 +142,7 @@ class DistinctCheck:
         return self.measure(basket) >= self.low
 
     def unmet(self, basket: Basket, before: Figures, after: Figures) -> list[Unmet]:
-        codes = (ReasonCode.DISTINCT_TOO_LOW, ReasonCode.DISTINCT_TOO_LOW)
-        return _outside(self.measure(basket), self.low, None, codes, "distinct", self.path)
+        return _outside(self.measure(basket), self.low, None, _DISTINCT, "distinct", self.path)
 
 
 class NameCheck:

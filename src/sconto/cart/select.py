@@ -1,7 +1,7 @@
 """Selectors as functions: from a basket to the positions of the lines that are meant.
 
 A selector is compiled once for each promotion; the same selector in a condition and in a benefit is
-one function, so that a basket is asked once.
+one function, so that a basket is asked once. Nobody changes the lists that they give.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from sconto.cart.model import Line
 from sconto.terms.selectors import AttributeMatch, Clause, Scalar, Selector
 
 Matches = Callable[[Line], bool]
+_NO_LINES: list[int] = []
 
 
 class SelectorCompiler:
@@ -44,7 +45,7 @@ def _compile(selector: Selector, *, every_line: bool) -> Select:
     include = [_compile_clause(clause) for clause in selector.include]
     exclude = [_compile_clause(clause) for clause in selector.exclude]
 
-    def select(basket: Basket) -> list[int]:
+    def walk(basket: Basket) -> list[int]:
         lines = basket.lines
         return [
             i
@@ -52,6 +53,18 @@ def _compile(selector: Selector, *, every_line: bool) -> Select:
             if (not include or any(m(lines[i]) for m in include))
             and not any(m(lines[i]) for m in exclude)
         ]
+
+    return _once(walk)
+
+
+def _once(walk: Select) -> Select:
+    """A selector that walks over the lines, asked once of each basket."""
+
+    def select(basket: Basket) -> list[int]:
+        found = basket.selected.get(walk)
+        if found is None:
+            found = basket.selected[walk] = walk(basket)
+        return found
 
     return select
 
@@ -76,13 +89,13 @@ def _by_sku(skus: frozenset[str]) -> Select:
     """Looks up few SKUs in the cart, and the cart's in many."""
     if len(skus) == 1:
         (sku,) = skus
-        return lambda basket: basket.by_sku.get(sku, [])
+        return lambda basket: basket.by_sku.get(sku, _NO_LINES)
 
-    def select(basket: Basket) -> list[int]:
+    def walk(basket: Basket) -> list[int]:
         names = basket.skus
         return [i for i in basket.discountable if names[i] in skus]
 
-    return select
+    return _once(walk)
 
 
 def _compile_clause(clause: Clause) -> Matches:

@@ -7,93 +7,68 @@
 """
 
 from collections.abc import Sequence
+from operator import attrgetter
+
+from msgspec import Struct
 
 from sconto.cart.basket import Basket, State
 from sconto.cart.evaluation import ReasonCode, Unmet
 from sconto.cart.lanes import Lane
 from sconto.cart.price import Draft
-from sconto.cart.promotion import Compiled
+from sconto.cart.promotion import Application, Compiled
 from sconto.terms.model import Combination
 
 _NONE: frozenset[int] = frozenset()
 
 
-class Application:
-    """A promotion and what calls for it: nothing (automatic), a token, or a code."""
-
-    __slots__ = ("clipped_at_ms", "code", "key", "promotion", "token_id")
-
-    def __init__(
-        self,
-        promotion: Compiled,
-        token_id: str | None = None,
-        code: str | None = None,
-        clipped_at_ms: int | None = None,
-    ) -> None:
-        self.promotion, self.token_id, self.code = promotion, token_id, code
-        self.clipped_at_ms = clipped_at_ms
-        self.key = (*promotion.key, token_id or "", code or "")
-
-
-class Blocked:
+class Blocked(Struct, frozen=True, eq=False, gc=False):
     """Why an application does not apply at its turn; no code: `unmet` of the conditions says it."""
 
-    __slots__ = ("beaten_by", "code", "unmet")
-
-    def __init__(
-        self,
-        code: ReasonCode | None = None,
-        beaten_by: str | None = None,
-        unmet: Sequence[Unmet] = (),
-    ) -> None:
-        self.code, self.beaten_by, self.unmet = code, beaten_by, unmet
+    code: ReasonCode | None = None
+    beaten_by: str | None = None
+    unmet: Sequence[Unmet] = ()
 
 
-class Taken:
+class Taken(Struct, frozen=True, eq=False, gc=False):
     """An application that applies, with what it takes."""
 
-    __slots__ = ("application", "draft", "lane")
+    application: Application
+    draft: Draft
+    lane: Lane
 
-    def __init__(self, application: Application, draft: Draft, lane: Lane) -> None:
-        self.application, self.draft, self.lane = application, draft, lane
 
-
-class Progress:
+class Progress(Struct, eq=False, gc=False):
     """What is left, and what was taken so far: a node of the search."""
 
-    __slots__ = ("is_free", "state", "taken")
-
-    def __init__(self, state: State, taken: list[Taken]) -> None:
-        self.state, self.taken = state, taken
-        #: Whether nothing that was taken minds what else is.
-        self.is_free = all(one.application.promotion.is_free for one in taken)
+    state: State
+    taken: list[Taken] = []
+    #: Whether nothing that was taken minds what else is.
+    is_free: bool = True
 
     def copy(self) -> "Progress":
-        return Progress(self.state.copy(), self.taken[:])
+        return Progress(self.state.copy(), self.taken[:], self.is_free)
 
     def take(self, application: Application, draft: Draft, lane: Lane) -> None:
         draft.commit(self.state)
         self.taken.append(Taken(application, draft, lane))
-        self.is_free = self.is_free and application.promotion.is_free
+        if not application.promotion.is_free:
+            self.is_free = False
 
 
-class Outcome:
+class Outcome(Struct, eq=False, gc=False):
     """The end of it: what applies, what does not and why, and whether every best is proven."""
 
-    __slots__ = ("blocked", "is_exact", "progress")
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.blocked: list[tuple[Application, Blocked]] = []
-        self.is_exact = True
+    progress: Progress
+    blocked: list[tuple[Application, Blocked]] = []
+    is_exact: bool = True
 
     @property
     def value(self) -> int:
         return sum(taken.draft.amount_minor for taken in self.progress.taken)
 
 
-def key_of(application: Application) -> tuple[int, str, str, str, str]:
-    return application.key
+#: Sorts applications canonically.
+key_of = attrgetter("key")
 
 
 def turn(
@@ -102,14 +77,24 @@ def turn(
     """What an application would take now, or why it cannot."""
     promotion, state = application.promotion, progress.state
     state.closed = _NONE
-    is_free = promotion.is_free and progress.is_free and not lane.has_caps
-    if not is_free and progress.taken and (conflict := conflict_of(promotion, progress, lane)):
+    if (
+        progress.taken
+        and not (promotion.is_free and progress.is_free and not lane.has_caps)
+        and (conflict := conflict_of(promotion, progress, lane))
+    ):
         return conflict
-    asks_first = promotion.has_conditions and not promotion.after
-    if asks_first and not promotion.check.holds(basket, state.left, state.left):
-        return Blocked(unmet=promotion.check.unmet(basket, state.left, state.left))
-    draft = _price(promotion, basket, state)
-    if promotion.after:
+    left, after = state.left, promotion.after
+    if promotion.has_conditions and not after and not promotion.check.holds(basket, left, left):
+        return Blocked(None, None, promotion.check.unmet(basket, left, left))
+    pricers = promotion.pricers
+    if len(pricers) == 1:
+        draft = Draft()
+        pricers[0].price(basket, state, draft)
+        if draft.amounts and not after:
+            return draft
+    else:
+        draft = _price(promotion, basket, state)
+    if after:
         later = state.copy()
         draft.commit(later)
         if not promotion.check.holds(basket, state.left, later.left):
@@ -124,13 +109,13 @@ def turn(
 def _price(promotion: Compiled, basket: Basket, state: State) -> Draft:
     """One benefit after the other, each on what the one before left."""
     draft = Draft()
-    pricers = promotion.pricers
-    pricers[0].price(basket, state, draft)
-    if len(pricers) > 1:
+    first, *others = promotion.pricers
+    first.price(basket, state, draft)
+    if others:
         later = state.copy()
         later.closed = state.closed
         draft.commit(later)
-        for pricer in pricers[1:]:
+        for pricer in others:
             more = Draft()
             pricer.price(basket, later, more)
             more.commit(later)

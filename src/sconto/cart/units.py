@@ -23,7 +23,7 @@ ROUNDING_DRIFT_MINOR = 9
 class Units:
     """The open units of one line, and how much they are worth."""
 
-    __slots__ = ("base", "count", "floor", "line", "mask", "rate", "value")
+    __slots__ = ("count", "floor", "line", "mask", "rate", "value")
 
     def __init__(self, basket: Basket, state: State, line: int, initial: bool) -> None:
         quantity = basket.quantities[line]
@@ -64,6 +64,8 @@ def open_units(basket: Basket, state: State, select: Select, initial: bool) -> l
 
 def in_order(units: list[Units], choose: str) -> list[Units]:
     """Cheapest or dearest first; ties in the order of the cart either way."""
+    if len(units) < 2:
+        return units
     return sorted(units, key=Units.price_key, reverse=choose == "dearest")
 
 
@@ -80,6 +82,10 @@ def take_first(units: list[Units], count: int) -> list[tuple[Units, int]]:
 
 def take_share(draft: Draft, taken: list[tuple[Units, int]], amount_minor: int) -> None:
     """Share an amount by value over the units taken, and use them."""
+    if len(taken) == 1:
+        ((one, k),) = taken
+        draft.uses.append((one.line, k, one.worth(k), min(amount_minor, one.room(k))))
+        return
     bases = [one.base_of(k) for one, k in taken]
     parts = allocate(amount_minor, bases, [one.room(k) for one, k in taken])
     for (one, k), part in zip(taken, parts, strict=True):
@@ -147,8 +153,8 @@ class BuyGetPricer:
     def price(self, basket: Basket, state: State, draft: Draft) -> None:
         draft.method = "each"
         units = self.units(basket, state)
-        bought = sum(one.count for one in units if one.mask & 1)
-        got = sum(one.count for one in units if one.mask & 2)
+        bought = sum([one.count for one in units if one.mask & 1])
+        got = sum([one.count for one in units if one.mask & 2])
         sets = self.sets(units, bought, got)
         if not sets:
             draft.unmet.append(self.lacking(units, bought, got))
@@ -167,13 +173,18 @@ class BuyGetPricer:
                 taken.append((one, k))
                 left[one.line] -= k
                 wanted -= k
-        base = sum(one.base_of(k) for one, k in taken)
+        base = sum([one.base_of(k) for one, k in taken])
         take_share(draft, taken, portion(base, self.benefit.basis_points))
         self.use_bought(units, left, sets * self.benefit.buy_quantity, draft)
         draft.more = self.more(units, bought, got, sets)
 
     def units(self, basket: Basket, state: State) -> list[Units]:
         """Open units that can be bought (mask 1), got (mask 2), or either (mask 3)."""
+        if self.buy is self.get:
+            units = open_units(basket, state, self.buy, self.initial)
+            for one in units:
+                one.mask = 3
+            return units
         by_line: dict[int, Units] = {}
         for bit, select in ((1, self.buy), (2, self.get)):
             for one in open_units(basket, state, select, self.initial):
@@ -181,7 +192,7 @@ class BuyGetPricer:
         return [by_line[line] for line in sorted(by_line)]
 
     def sets(self, units: list[Units], bought: int, got: int) -> int:
-        together = sum(one.count for one in units)
+        together = sum([one.count for one in units])
         buy, get = self.benefit.buy_quantity, self.benefit.get_quantity
         sets = min(bought // buy, got // get, together // (buy + get))
         return sets if self.benefit.repeat_max is None else min(sets, self.benefit.repeat_max)
@@ -198,7 +209,7 @@ class BuyGetPricer:
     def missing(self, units: list[Units], bought: int, got: int, sets: int) -> int:
         """Units missing for so many sets."""
         buy, get = sets * self.benefit.buy_quantity, sets * self.benefit.get_quantity
-        together = sum(one.count for one in units)
+        together = sum([one.count for one in units])
         return max(max(0, buy - bought) + max(0, get - got), buy + get - together)
 
     def more(

@@ -11,8 +11,8 @@ from sconto.cart.basket import Basket, State
 from sconto.cart.best import EXACT_MAX, NODES_MAX
 from sconto.cart.model import STRANGER
 from sconto.cart.price import Draft
-from sconto.cart.promotion import Compiled
-from sconto.cart.turns import Application, Progress, key_of, turn
+from sconto.cart.promotion import Application, Compiled
+from sconto.cart.turns import Progress, key_of, turn
 from sconto.cart.worked import cart_of, promotion_of
 
 BEST = Lane(name="order", mode="best")
@@ -73,7 +73,7 @@ def some_promotions(random: Random, count: int) -> list[Promotion]:
 
 def worth(applications: tuple[Application, ...], basket: Basket, lane: Lane) -> int:
     """What a set gives in canonical order; nothing if some of it does not fit."""
-    progress = Progress(State.start(basket), [])
+    progress = Progress(State.start(basket))
     for one in sorted(applications, key=key_of):
         found = turn(one, basket, progress, lane)
         if not isinstance(found, Draft) or not found.amount_minor:
@@ -92,7 +92,7 @@ def test_the_best_set_is_the_best_of_all_subsets(seed: int) -> None:
     found = run(promotions, cart, lane)
     assert found.method == "exact"
     basket = Basket(cart_of(cart), STRANGER, 0)
-    applications = [Application(Compiled(one.terms, one.digest)) for one in promotions]
+    applications = [Compiled(one.terms, one.digest).automatic for one in promotions]
     sets = [s for n in range(len(promotions) + 1) for s in combinations(applications, n)]
     assert found.discount_minor == max(worth(one, basket, lane) for one in sets)
 
@@ -216,3 +216,21 @@ class TestBestOfTheItem:
         found = evaluate(cart, index, at_ms=0)
         assert {line.line_id: line.discount_minor for line in found.lines} == {"a": 100, "b": 50}
         assert found.totals.shipping_discount_minor == 400
+
+
+def test_what_is_used_up_for_nothing_may_make_another_one_worth_something() -> None:
+    """Both are used up also without effect; the first uses the unit that has no room, and the next
+    cheapest one has. Nothing is in the best set, so nothing stands in anybody's way."""
+    benefit = {
+        "type": "amount_off",
+        "amount_minor": 100,
+        "spread": "each_unit",
+        "pick": {"quantity": 1},
+    }
+    twice = [promotion_of(name, benefit=benefit, no_effect="redeem") for name in "pq"]
+    found = run(twice, "a 101 floor=5000, b 150")
+    assert [(one.promotion_id, one.amount_minor) for one in found.applied] == [("p", 0), ("q", 100)]
+    other = promotion_of("r", benefit=benefit, no_effect="redeem", combination={"mode": "compete"})
+    third = promotion_of("s", benefit=benefit, no_effect="redeem", combination={"mode": "compete"})
+    found = run([other, third], "a 101 floor=5000, b 150")
+    assert [(one.code, one.beaten_by) for one in found.refused] == [(ReasonCode.BEATEN, "r")]

@@ -11,7 +11,7 @@ from sconto.cart.basket import Basket, State
 from sconto.cart.best import BestSet
 from sconto.cart.index import Promotions
 from sconto.cart.promotion import Compiled
-from sconto.cart.turns import Application, Progress
+from sconto.cart.turns import Progress
 from sconto.cart.worked import cart_of, promotion_of, try_out
 
 NEVER = [{"type": "subtotal", "min_minor": 10**9}]
@@ -203,8 +203,8 @@ class TestBest:
         compete = {"mode": "compete"}
         promotions = [off(f"p{i:02}", 100 - i, combination=compete) for i in range(12)]
         basket = Basket(cart_of("a 1000"), Holder(), 0)
-        applications = [Application(Compiled(p.terms, p.digest)) for p in promotions]
-        start = Progress(State.start(basket), [])
+        applications = [Compiled(p.terms, p.digest).automatic for p in promotions]
+        start = Progress(State.start(basket))
         search = BestSet(applications, basket, self.lane, start)
         assert sum(t.draft.amount_minor for t in search.run().taken) == 100
         assert search.nodes < 5000
