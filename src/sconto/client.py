@@ -457,6 +457,13 @@ class WalletClient(Client):
         query = {"account_id": account_id}
         await self.call("DELETE", f"/v1/tokens/{_in_path(token_id)}", query=query)
 
+    async def move(
+        self, token_id: str, *, move_id: str, merchant: str, account_id: str | None = None
+    ) -> Json:
+        """Have a token moved to another merchant; again: how far that has come."""
+        document = {"move_id": move_id, "merchant": merchant, "account_id": account_id}
+        return await self.call("POST", f"/v1/tokens/{_in_path(token_id)}/moves", document)
+
     async def choose(
         self,
         merchant: str,

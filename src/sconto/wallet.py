@@ -29,7 +29,7 @@ from sconto.tokens.verify import KeysOfIssuer
 #: A token that only becomes valid later is kept all the same.
 _ANY_START_S = 10**11
 
-Use = Literal["usable", "not_yet", "expired", "redeemed", "revoked", "deleted"]
+Use = Literal["usable", "not_yet", "expired", "redeemed", "revoked", "deleted", "moved"]
 
 
 class Promise(NamedTuple):
@@ -152,6 +152,29 @@ def keep(
     return claims
 
 
+def keep_moved(
+    token: str, moved: TokenClaims, merchant: str, keys_of_issuer: KeysOfIssuer
+) -> TokenClaims:
+    """The claims of the token that takes the place of one that its holder moved to `merchant`.
+
+    It is the same right until the same end, for no more uses. Raises InvalidInputError as `keep`.
+    """
+    promise = Promise(moved.iss, merchant, moved.frame, moved.promotion_id, moved.terms_digest)
+    at_ms = moved.iat * MS_PER_SECOND
+    claims = keep(token, promise, moved.cnf.jkt, keys_of_issuer, at_ms=at_ms)
+    for name, is_there, was_promised, is_right in (
+        ("exp", claims.exp, moved.exp, claims.exp == moved.exp),
+        ("uses", claims.uses, moved.uses, claims.uses <= moved.uses),
+    ):
+        if not is_right:
+            raise InvalidInputError(
+                f"the token is not as promised: {name} is {is_there}, not {was_promised}",
+                code="token_not_as_promised",
+                field=f"token.{name}",
+            )
+    return claims
+
+
 def claims_of(token: str) -> TokenClaims:
     """The claims of a token that was verified when it was kept."""
     payload = b64url_decode(token.split(".")[1])
@@ -165,7 +188,7 @@ def use_of(status: str, claims: TokenClaims, at_ms: int) -> Use:
     early is told so by the merchant, which forgives a minute.
     """
     match status:
-        case "redeemed" | "revoked" | "deleted":
+        case "redeemed" | "revoked" | "deleted" | "moved":
             return status
     if at_ms >= claims.exp * MS_PER_SECOND:
         return "expired"

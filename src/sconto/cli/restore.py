@@ -70,7 +70,7 @@ def renew_hub(folder: Path) -> dict[str, Any]:
     before = incarnation_before(folder)
     hub = Hub(home)
     try:
-        counts = hub.base.store.write_now(lambda tx: begin_epoch(tx, home, before))
+        counts = hub.base.store.write_now(lambda tx: begin_epoch(hub, tx, before))
     finally:
         hub.base.close()
     end_restore(folder)

@@ -2,6 +2,7 @@
 
 import secrets
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -15,6 +16,9 @@ def add_to(commands: typer.Typer) -> None:
     accounts = typer.Typer(help="Shoppers' accounts.", no_args_is_help=True)
     accounts.command("add")(add_account)
     commands.add_typer(accounts, name="account")
+    one = typer.Typer(help="One token.", no_args_is_help=True)
+    one.command("move")(move_token)
+    commands.add_typer(one, name="token")
     commands.command()(clip)
     commands.command()(tokens)
     commands.command()(present)
@@ -66,7 +70,7 @@ def clip(
 def tokens(
     account: AccountOption = None,
     status: Annotated[
-        str | None, typer.Option(help="usable, not_yet, expired, redeemed, revoked or deleted")
+        str | None, typer.Option(help="usable, not_yet, expired, redeemed, revoked, moved or deleted")
     ] = None,
     url: UrlOption = None,
     home: OptionalHome = None,
@@ -75,6 +79,25 @@ def tokens(
     """List the tokens of an account."""
     query = {"account_id": account, "status": status}
     show(Api(url, home).call("GET", "/v1/tokens", query=query), as_json=as_json)
+
+
+def move_token(
+    token_id: str,
+    merchant: Annotated[str, typer.Option(help="URL of the merchant to use it at.")],
+    account: AccountOption = None,
+    move_id: Annotated[
+        str | None, typer.Option("--id", help="Your id of this move; made if not given.")
+    ] = None,
+    url: UrlOption = None,
+    home: OptionalHome = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Move a token to another merchant; with the same --id again, see how far that has come."""
+    document = {"move_id": move_id or secrets.token_hex(16), "merchant": merchant}
+    if account is not None:
+        document["account_id"] = account
+    path = f"/v1/tokens/{quote(token_id, safe='')}/moves"
+    show(Api(url, home).call("POST", path, document), as_json=as_json)
 
 
 def present(

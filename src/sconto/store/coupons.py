@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from sconto.base.errors import InvariantError
+from sconto.base.errors import InvariantError, invariant
 from sconto.store.prepared import Prepared
 from sconto.store.schema import clients, coupon_information, redemptions
 from sconto.store.writer import Tx
@@ -168,6 +168,28 @@ def revoke(tx: Tx, token_id: str) -> None:
         .where(coupon_information.c.token_id == token_id)
         .values(is_revoked=True)
     )
+
+
+def is_reserved(connection: sa.Connection, token_id: str) -> bool:
+    """Whether an order that is not finished holds a use of a token."""
+    query = sa.select(redemptions.c.state).where(
+        redemptions.c.token_id == token_id,
+        sa.text("state IN ('reserved', 'redeemed')"),  # as in the index
+    )
+    return "reserved" in connection.execute(query).scalars()
+
+
+def release(tx: Tx, coupon: Coupon) -> None:
+    """The uses that are left go to another merchant: none can be taken here any more."""
+    changed = tx.write(
+        sa.update(coupon_information)
+        .where(
+            coupon_information.c.token_id == coupon.token_id,
+            coupon_information.c.uses_left == coupon.uses_left,
+        )
+        .values(uses=coupon.uses - coupon.uses_left, uses_left=0, is_revoked=True)
+    )
+    invariant(changed.rowcount == 1, "a token has the uses that it showed in the same transaction")
 
 
 def recognise(tx: Tx, client: Client) -> None:

@@ -198,10 +198,32 @@ tokens = sa.Table(
     sa.Column("clipped_at_ms", _Instant, nullable=False),
     sa.Column("not_before_ms", _Instant),
     sa.Column("expires_at_ms", _Instant),
+    sa.Column("uses", sa.Integer),  # hub: of a token that was moved; null: as the terms say
     sa.UniqueConstraint("wallet", "clip_id"),
     sa.Index("ix_tokens_account", "account_id", "clipped_at_ms"),
     sa.Index("ix_tokens_holder", "promotion_id", "holder_jkt"),
-    _one_of("status", "offered", "lapsed", "issued", "redeemed", "revoked", "deleted"),
+    _one_of("status", "offered", "lapsed", "issued", "redeemed", "revoked", "deleted", "moved"),
+)
+
+moves = sa.Table(
+    "moves",  # hub, wallet: of a token to another merchant; merchant: what it has released
+    metadata,
+    sa.Column("token_id", sa.String(26), primary_key=True),
+    sa.Column("move_id", sa.String(100), primary_key=True),
+    sa.Column("merchant", sa.String(300)),  # where to; who releases a token is not told
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", sa.String(64)),  # of a refusal
+    sa.Column("uses", sa.Integer),  # that were moved
+    sa.Column("successor_id", sa.String(26)),
+    sa.Column("at_ms", _Instant, nullable=False),
+    sa.Index(
+        "uq_moves_pending",
+        "token_id",
+        unique=True,
+        sqlite_where=sa.text("state = 'pending'"),
+        postgresql_where=sa.text("state = 'pending'"),
+    ),
+    _one_of("state", "pending", "moved", "refused"),
 )
 
 clips = sa.Table(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from sconto.base.errors import invariant
-from sconto.store.schema import tokens
+from sconto.store.schema import moves, tokens
 from sconto.store.writer import Tx
 from sconto.tokens import STATUS_LIST_SIZE
 
@@ -25,7 +25,8 @@ class Token(NamedTuple):
     subject: str | None
     holder_jkt: str | None
     handle: str | None
-    #: offered -> issued -> redeemed; offered -> lapsed; any -> revoked (hub) or deleted (holder)
+    #: offered -> issued -> redeemed; offered -> lapsed; issued -> moved;
+    #: any -> revoked (hub) or deleted (holder)
     status: str
     status_index: int | None
     jws: str | None
@@ -34,6 +35,8 @@ class Token(NamedTuple):
     clipped_at_ms: int
     not_before_ms: int | None
     expires_at_ms: int | None
+    #: How often it can be used, where a move has made that differ from what the terms say.
+    uses: int | None = None
 
 
 _TOKEN = sa.select(*(tokens.c[name] for name in Token._fields))
@@ -109,15 +112,27 @@ def issue(tx: Tx, token: Token) -> None:
     invariant(result.rowcount == 1, "a token is issued once")
 
 
-def count_of_holder(
-    connection: sa.Connection, promotion_id: str, holder_jkt: str, merchant: str | None = None
+def uses_of_holder(
+    connection: sa.Connection,
+    promotion_id: str,
+    holder_jkt: str,
+    uses: int,
+    merchant: str | None = None,
 ) -> int:
-    """Tokens of a promotion that a holder was ever issued, at one merchant where given."""
-    query = sa.select(sa.func.count()).where(
+    """Uses of all tokens of a promotion that a holder was ever issued, at one merchant where given.
+
+    A token has `uses`, or what a move has left or brought, so that a moved one counts once. What is
+    on its way to the merchant counts there too.
+    """
+    each = sa.func.coalesce(tokens.c.uses, uses)
+    query = sa.select(sa.func.coalesce(sa.func.sum(each), 0)).where(
         tokens.c.promotion_id == promotion_id, tokens.c.holder_jkt == holder_jkt
     )
     if merchant is not None:
-        query = query.where(tokens.c.merchant == merchant)
+        coming = sa.select(moves.c.token_id).where(
+            moves.c.merchant == merchant, sa.text("state = 'pending'")
+        )
+        query = query.where(sa.or_(tokens.c.merchant == merchant, tokens.c.token_id.in_(coming)))
     return int(connection.execute(query).scalar_one())
 
 
@@ -140,6 +155,16 @@ def _lapsed(promotion_id: str, before_ms: int) -> tuple[sa.ColumnElement[bool], 
     )
 
 
+def move_away(tx: Tx, token: Token, used: int) -> None:
+    """Its merchant has released it; what was used of it stays there."""
+    result = tx.write(
+        sa.update(tokens)
+        .where(tokens.c.token_id == token.token_id, tokens.c.status == "issued")
+        .values(status="moved", uses=used)
+    )
+    invariant(result.rowcount == 1, "a token is moved once")
+
+
 # --- at the hub: places in the status lists -------------------------------------------------------
 
 
@@ -156,11 +181,11 @@ def is_place_taken(connection: sa.Connection, status_index: int) -> bool:
 
 
 def revoked_places(connection: sa.Connection, shard: int) -> list[int]:
-    """Places of one list, counted from its start, whose tokens were revoked or given up."""
+    """Places of one list, counted from its start, whose tokens were revoked, given up or moved."""
     start = shard * STATUS_LIST_SIZE
     query = sa.select(tokens.c.status_index).where(
         tokens.c.status_index >= start,
         tokens.c.status_index < start + STATUS_LIST_SIZE,
-        tokens.c.status.in_(("revoked", "deleted")),
+        tokens.c.status.in_(("revoked", "deleted", "moved")),
     )
     return [int(place) - start for place in connection.execute(query).scalars()]

@@ -25,12 +25,13 @@ from sconto.servers.config import create_home, load_home
 from sconto.servers.hub import Hub
 from sconto.servers.merchant import Merchant
 from sconto.servers.principal import make_api_key
+from sconto.servers.wallet import Wallet
 from sconto.store import access, books, exchange, ledger, schema
 from sconto.store.database import migrate
 from sconto.store.writer import Tx
 
 HUB = "https://hub.example"
-KINDS = {"hub": Hub, "merchant": Merchant}
+KINDS = {"hub": Hub, "merchant": Merchant, "wallet": Wallet}
 
 
 class Databases:
@@ -222,6 +223,15 @@ class Net:
         hub = self.hub
         await site.post("/v1/peers", {"url": hub.url, "kind": "hub", "tenant_id": "hub"}, 201)
         new = {"url": site.url, "kind": "merchant", "tenant_id": name}
+        await hub.post("/v1/peers", new, 201)
+        return site
+
+    async def add_wallet(self) -> Site:
+        """A wallet server and the hub that know each other."""
+        site = await self.add("wallet", "https://wallet.example")
+        hub = self.hub
+        await site.post("/v1/peers", {"url": hub.url, "kind": "hub", "tenant_id": "hub"}, 201)
+        new = {"url": site.url, "kind": "wallet", "tenant_id": "wallets"}
         await hub.post("/v1/peers", new, 201)
         return site
 

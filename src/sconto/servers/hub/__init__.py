@@ -12,6 +12,7 @@ wallets, coupon information and parts of budgets for merchants. It never sees a 
     openid4vci.py   /openid4vci/*, its metadata; oauth.py its errors
     issuing.py      an offer becomes a token                    -> sconto.tokens, store.tokens
     codes.py        codes, offer addresses and access tokens: derived, not stored
+    moves.py        POST /v1/tokens/{token_id}/moves, events    -> store.moves, issuing.py
     status.py       revocation, GET /v1/status-lists/{shard}    -> sconto.tokens
     allotments.py   events: taking part, grants, closures       -> sconto.ledger, store.ledger
     reports.py      events: what happened at checkouts          -> store.reports
@@ -36,6 +37,7 @@ from sconto.servers.hub import (
     gallery,
     impressions,
     incarnations,
+    moves,
     openid4vci,
     pages,
     reports,
@@ -63,6 +65,7 @@ class Hub:
         *impressions.ENDPOINTS,
         *clips.ENDPOINTS,
         *openid4vci.ENDPOINTS,
+        *moves.ENDPOINTS,
         *status.ENDPOINTS,
         *writeoffs.ENDPOINTS,
         *pages.ENDPOINTS,
@@ -70,6 +73,7 @@ class Hub:
     event_handlers = {  # noqa: RUF012
         **allotments.EVENT_HANDLERS,
         **reports.EVENT_HANDLERS,
+        **moves.EVENT_HANDLERS,
         **incarnations.EVENT_HANDLERS,
     }
 

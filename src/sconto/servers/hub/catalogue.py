@@ -8,8 +8,9 @@ import msgspec
 import sqlalchemy as sa
 
 from sconto.base.clock import day_of
-from sconto.base.errors import InvariantError
+from sconto.base.errors import InvariantError, invariant
 from sconto.store import access, promotions
+from sconto.store.tokens import Token
 from sconto.store.writer import Tx
 from sconto.terms import Terms, decode_terms, sentence
 from sconto.tokens.issue import USES_MAX
@@ -70,6 +71,11 @@ def uses_of(terms: Terms) -> int:
     return min(uses, USES_MAX, *shopper) if shopper else min(uses, USES_MAX)
 
 
+def uses_of_token(token: Token, terms: Terms) -> int:
+    """How often a token may be used: as its terms say, where no move has made that differ."""
+    return uses_of(terms) if token.uses is None else token.uses
+
+
 def shopper_limits(terms: Terms) -> list[tuple[int, bool]]:
     """Uses that one shopper may have for ever, and whether that is for each merchant apart.
 
@@ -105,6 +111,17 @@ def peer_added(tx: Tx, peer: access.Peer) -> None:
         for promotion in page:
             _tell(tx, peer.url, promotion)
         after = page[-1].promotion_id
+
+
+def tell_version(tx: Tx, merchant: str, promotion: promotions.Promotion, terms_digest: str) -> None:
+    """Tell a merchant of an older version of a promotion, before it is sent a token of it."""
+    if promotion.terms_digest == terms_digest:
+        return  # it takes part, so it knows the version in force
+    older = promotions.version(tx.connection, terms_digest)
+    invariant(older is not None, "terms of a token are never deleted")
+    if older is not None:
+        promised = promotion._replace(document=older.document, signature=older.signature)
+        _tell(tx, merchant, promised)
 
 
 def _tell(tx: Tx, merchant: str, promotion: promotions.Promotion) -> None:

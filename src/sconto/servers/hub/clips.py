@@ -14,6 +14,7 @@ from sconto.base.clock import rfc3339, to_ms
 from sconto.base.documents import Document
 from sconto.base.errors import (
     ConflictError,
+    InvariantError,
     NotFoundError,
 )
 from sconto.base.fields import Identifier, NamedDigest
@@ -22,7 +23,7 @@ from sconto.servers.endpoint import INSTANT_MAX_MS, Call, endpoint
 from sconto.servers.hub import codes
 from sconto.servers.hub.gallery import live_frame, not_active
 from sconto.servers.hub.impressions import EXAMPLE_FRAME, Moment, not_offered, signing_wallet
-from sconto.store import frames, offers, tokens
+from sconto.store import frames, moves, offers, tokens
 from sconto.store.tokens import Token
 from sconto.store.writer import Tx
 from sconto.terms import Terms
@@ -121,6 +122,8 @@ def clip(hub: "Hub", tx: Tx, wallet: str | None, new: NewClip, at_ms: int) -> Cl
     exists_with_different_<field>) or InvalidInputError (not_offered).
     """
     known = tokens.by_clip(tx.connection, wallet, new.clip_id)
+    while known is not None and known.status == "moved":
+        known = _successor(tx, known)
     if known is None:
         token = _new_token(hub, tx, wallet, new, at_ms)
         given_back = _find_room(hub, tx, token)
@@ -145,6 +148,15 @@ def clip(hub: "Hub", tx: Tx, wallet: str | None, new: NewClip, at_ms: int) -> Cl
         _take_room(hub, tx, known, given_back)
     tokens.offer_again(tx, known, offered.offer_code_hash or b"", offered.offer_expires_at_ms or 0)
     return _answer(hub, offered)
+
+
+def _successor(tx: Tx, token: Token) -> Token:
+    """The token that took the place of one that was moved to another merchant."""
+    move = moves.in_state(tx.connection, token.token_id, "moved")
+    found = None if move is None else tokens.get(tx.connection, move.successor_id or "")
+    if found is None:
+        raise InvariantError("a token that was moved has a successor")
+    return found
 
 
 def is_open(hub: "Hub", token: Token) -> bool:

@@ -1,4 +1,4 @@
-"""Secret texts of an offer, derived and never stored: codes, addresses, access tokens.
+"""Secret texts of offers and moves, derived and never stored: codes, addresses, access tokens.
 
 Each is `<token id>.<keyed digest>` under the hub's secret, so that the row is found by its id, the
 text can be given again to whoever may have it, and nobody can guess it. Only that a code is still
@@ -9,6 +9,7 @@ import hashlib
 import hmac
 
 from sconto.base.canonical import b64url
+from sconto.base.ids import new_id
 
 #: How long a pre-authorized code may be used, and an access token after it, by the real clock.
 CODE_LIFE_MS = 600_000
@@ -68,6 +69,20 @@ def notification_id(secret: bytes, token_id: str) -> str:
     return _mac(secret, "notification", token_id, 0)
 
 
-def _mac(secret: bytes, purpose: str, token_id: str, number: int) -> str:
-    message = f"sconto {purpose}\0{token_id}\0{number}".encode()
+def move_proof(secret: bytes, token_id: str, move_id: str, merchant: str) -> str:
+    """What a merchant gives back with a token that it releases: we asked, for this destination.
+
+    It does not say to the merchant which one that is.
+    """
+    return _mac(secret, "move", token_id, f"{move_id}\0{merchant}")
+
+
+def successor_id(secret: bytes, token_id: str, move_id: str, clipped_at_ms: int) -> str:
+    """The id of the token that takes the place of a moved one; the same after a restore too."""
+    message = f"sconto successor\0{token_id}\0{move_id}".encode()
+    return new_id(clipped_at_ms, hmac.digest(secret, message, "sha256"))
+
+
+def _mac(secret: bytes, purpose: str, token_id: str, more: int | str) -> str:
+    message = f"sconto {purpose}\0{token_id}\0{more}".encode()
     return b64url(hmac.digest(secret, message, "sha256"))

@@ -18,7 +18,7 @@ from sconto.base.documents import from_builtins
 from sconto.base.errors import ConflictError
 from sconto.base.fields import Identifier
 from sconto.ledger import UNLIMITED, Amounts
-from sconto.servers.hub import allotments
+from sconto.servers.hub import allotments, moves
 from sconto.servers.hub.proofs import check_proof
 from sconto.servers.hub.reports import judge_again
 from sconto.store import access, exchange, ledger, offers, reports
@@ -26,7 +26,6 @@ from sconto.store.ledger import Allotment
 from sconto.store.writer import Tx
 
 if TYPE_CHECKING:
-    from sconto.servers.config import Home
     from sconto.servers.hub import Hub
 
 EPOCH = "sconto.hub.epoch.v1"
@@ -67,6 +66,7 @@ def merchant_incarnation(hub: "Hub", tx: Tx, source: str, data: dict[str, Any]) 
             ledger.write_off(tx, part.allotment_id)
     for token_id, uses in reports.uses_at(tx.connection, source, tx.now_ms).items():
         tx.send(source, USED, token_id, {"token_id": token_id, "uses": uses})
+    moves.merchant_restored(hub, tx, source)
     for promotion_id in offers.of_merchant(tx.connection, source):
         promotion = offers.standing(tx.connection, [promotion_id])[promotion_id]
         if promotion.status != "ended":
@@ -115,11 +115,12 @@ def _take_up(hub: "Hub", tx: Tx, part: Allotment) -> None:
     judge_again(hub, tx, part.allotment_id)
 
 
-def begin_epoch(tx: Tx, home: "Home", before: str) -> dict[str, int]:
-    """Put a restored hub's datastore into its new epoch, `home.incarnation`; offline.
+def begin_epoch(hub: "Hub", tx: Tx, before: str) -> dict[str, int]:
+    """Put a restored hub's datastore into its new epoch, that of its home; offline.
 
     `before` is the epoch of the backup. Gives how many budgets and parts were written off.
     """
+    home = hub.base.home
     counts = ledger.begin_epoch(tx, before)
     peers = access.list_peers(tx.connection)
     exchange.restart(tx.changing(), home.incarnation, [peer.url for peer in peers])
@@ -127,6 +128,7 @@ def begin_epoch(tx: Tx, home: "Home", before: str) -> dict[str, int]:
     for peer in peers:
         if peer.kind == "merchant":
             tx.send(peer.url, EPOCH, home.incarnation, {"epoch": home.incarnation})
+    moves.hub_restored(hub, tx)
     return counts
 
 

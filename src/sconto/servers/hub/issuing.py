@@ -4,7 +4,7 @@ Holder, validity, place in the status list, bytes, journal entry and the coupon 
 merchant are made together; asked again for the same holder, the same bytes come out.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sconto.base.clock import rfc3339
 from sconto.base.ids import handle_of
@@ -41,7 +41,7 @@ def issue(hub: "Hub", tx: Tx, token_id: str, holder_jkt: str, wallet: str | None
     3. The promotion is active still, and the shopper's limit leaves room.
     """
     token = tokens.get(tx.connection, token_id)
-    if token is None or token.status in ("lapsed", "revoked", "deleted"):
+    if token is None or token.status in ("lapsed", "revoked", "deleted", "moved"):
         raise _denied("the offer is over")
     if token.jws is not None:
         if token.holder_jkt != holder_jkt:
@@ -58,13 +58,34 @@ def issue(hub: "Hub", tx: Tx, token_id: str, holder_jkt: str, wallet: str | None
         if wallet is None:
             raise _denied("the promotion has a limit per shopper: a registered wallet must ask")
         merchant = token.merchant if is_per_merchant else None
-        held = tokens.count_of_holder(tx.connection, token.promotion_id, holder_jkt, merchant)
-        if (held + 1) * uses > limit:
-            raise _denied(f"shopper_limit_reached: {held} of {limit // uses} tokens were issued")
+        held = tokens.uses_of_holder(tx.connection, token.promotion_id, holder_jkt, uses, merchant)
+        if held + uses > limit:
+            raise _denied(f"shopper_limit_reached: tokens of {held} of {limit} uses were issued")
     return _issue_new(hub, tx, token._replace(wallet=token.wallet or wallet), holder_jkt, uses)
 
 
 def _issue_new(hub: "Hub", tx: Tx, token: Token, holder_jkt: str, uses: int) -> str:
+    terms = hub.catalogue.promised(tx.connection, token.terms_digest)
+    issued = make(hub, tx, token, holder_jkt, uses)
+    tokens.issue(tx, issued)
+    tx.record(
+        Entry(
+            kind="clipped",
+            promotion_id=token.promotion_id,
+            merchant=token.merchant,
+            at_ms=token.clipped_at_ms,
+            day=day_in(terms, token.clipped_at_ms),
+            terms_digest=token.terms_digest,
+            frame_id=token.frame_id,
+            token_id=token.token_id,
+        )
+    )
+    tx.send(token.merchant, ISSUED, token.token_id, information(hub, tx, issued, uses))
+    return issued.jws or ""
+
+
+def make(hub: "Hub", tx: Tx, token: Token, holder_jkt: str, uses: int) -> Token:
+    """A token with its holder, validity, place in a status list and bytes; nothing is written."""
     home = hub.base.home
     terms = hub.catalogue.promised(tx.connection, token.terms_digest)
     start_s, end_s = validity_s(terms, token.clipped_at_ms)
@@ -86,7 +107,7 @@ def _issue_new(hub: "Hub", tx: Tx, token: Token, holder_jkt: str, uses: int) -> 
         uses=uses,
         status=Status(status_list=StatusReference(idx=index, uri=list_uri(hub, shard))),
     )
-    issued = token._replace(
+    return token._replace(
         subject=subject,
         holder_jkt=holder_jkt,
         handle=handle_of(token.token_id),
@@ -96,38 +117,25 @@ def _issue_new(hub: "Hub", tx: Tx, token: Token, holder_jkt: str, uses: int) -> 
         not_before_ms=start_s * 1000,
         expires_at_ms=end_s * 1000,
     )
-    tokens.issue(tx, issued)
-    tx.record(
-        Entry(
-            kind="clipped",
-            promotion_id=token.promotion_id,
-            merchant=token.merchant,
-            at_ms=token.clipped_at_ms,
-            day=day_in(terms, token.clipped_at_ms),
-            terms_digest=token.terms_digest,
-            frame_id=token.frame_id,
-            token_id=token.token_id,
-        )
-    )
-    tx.send(
-        token.merchant,
-        ISSUED,
-        token.token_id,
-        {
-            "token_id": token.token_id,
-            "promotion_id": token.promotion_id,
-            "terms_digest": token.terms_digest,
-            "frame_id": token.frame_id,
-            "client": subject,
-            "holder_jkt": holder_jkt,
-            "uses": uses,
-            "is_control": is_control(token.promotion_id, subject, terms.holdout_basis_points),
-            "handle": issued.handle,
-            "clipped_at": rfc3339(token.clipped_at_ms),
-            "expires_at": rfc3339(end_s * 1000),
-        },
-    )
-    return issued.jws or ""
+
+
+def information(hub: "Hub", tx: Tx, token: Token, uses: int) -> dict[str, Any]:
+    """The coupon information of an issued token, for its merchant."""
+    terms = hub.catalogue.promised(tx.connection, token.terms_digest)
+    subject = token.subject or ""
+    return {
+        "token_id": token.token_id,
+        "promotion_id": token.promotion_id,
+        "terms_digest": token.terms_digest,
+        "frame_id": token.frame_id,
+        "client": subject,
+        "holder_jkt": token.holder_jkt,
+        "uses": uses,
+        "is_control": is_control(token.promotion_id, subject, terms.holdout_basis_points),
+        "handle": token.handle,
+        "clipped_at": rfc3339(token.clipped_at_ms),
+        "expires_at": rfc3339(token.expires_at_ms or 0),
+    }
 
 
 def _denied(why: str) -> OAuthError:

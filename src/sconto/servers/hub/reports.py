@@ -22,7 +22,7 @@ from sconto.base.fields import Digest, Identifier
 from sconto.ledger import Amounts, Entry
 from sconto.servers.endpoint import INSTANT_MAX_MS
 from sconto.servers.hub.allotments import Amount, check_merchant
-from sconto.servers.hub.catalogue import day_in, uses_of
+from sconto.servers.hub.catalogue import day_in, uses_of_token
 from sconto.store import ledger, reports, tokens
 from sconto.store.reports import Report
 from sconto.store.tokens import Token
@@ -144,7 +144,7 @@ def _judge(
     token = tokens.get(tx.connection, entry.token_id) if entry.token_id else None
     if token is not None:
         taken = reports.uses_taken(tx.connection, token.token_id)
-        free = (n for n in range(1, uses_of(terms) + 1) if n not in taken)
+        free = (n for n in range(1, uses_of_token(token, terms) + 1) if n not in taken)
         report = report._replace(use_number=next(free, None))
     why = _dispute(tx, entry, terms, token, report)
     spent = Amounts(1, entry.amount_minor)
@@ -159,7 +159,7 @@ def _accept(
     tx.record(entry)
     if token is not None:
         taken = reports.uses_taken(tx.connection, token.token_id)
-        if token.status == "issued" and len(taken) >= uses_of(terms):
+        if token.status == "issued" and len(taken) >= uses_of_token(token, terms):
             tokens.set_status(tx, token.token_id, "redeemed")
         _tell_wallet(tx, REDEEMED, token, report, entry, receipt)
 
@@ -187,7 +187,9 @@ def _dispute(tx: Tx, entry: Entry, terms: Terms, token: Token | None, report: Re
         return "terms_mismatch"
     if entry.at_ms >= (token.expires_at_ms or 0):
         return "token_expired"
-    return "token_used" if report.use_number is None else None
+    if report.use_number is None:
+        return "token_moved" if token.status == "moved" else "token_used"
+    return None
 
 
 def _reversed(hub: "Hub", tx: Tx, entry: Entry) -> None:

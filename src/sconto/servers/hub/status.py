@@ -13,7 +13,8 @@ from sconto.base.clock import MS_PER_SECOND
 from sconto.base.documents import Document
 from sconto.base.errors import ConflictError, NotFoundError
 from sconto.servers.endpoint import Answer, Call, endpoint
-from sconto.store import offers, tokens
+from sconto.store import moves, offers, tokens
+from sconto.store.moves import Move
 from sconto.store.tokens import Token
 from sconto.store.writer import Tx
 from sconto.tokens import STATUS_LIST_SIZE, StatusList, sign_status_list
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from sconto.servers.hub import Hub
 
 REVOKED = "sconto.token.revoked.v1"
+MOVE_REFUSED = "sconto.token.move_refused.v1"
 MEDIA_TYPE = "application/statuslist+jwt"
 #: Seconds after which a merchant asks again, and until which a list holds.
 TTL_S = 300
@@ -74,6 +76,15 @@ async def revoke_token(hub: "Hub", call: Call) -> RevokedToken:
                 field="token_id",
                 remedy="the merchant can reverse the redemption",
             )
+        if token.status == "moved":
+            moved = moves.in_state(tx.connection, token.token_id, "moved")
+            raise ConflictError(
+                "the token was moved to another merchant",
+                code="token_moved",
+                field="token_id",
+                remedy="revoke the token that took its place",
+                successor_id=None if moved is None else moved.successor_id,
+            )
         if token.status in ("offered", "lapsed", "issued"):
             token_ended(hub, tx, token, "revoked", call.document.reason)
             token = token._replace(status="revoked")
@@ -122,6 +133,9 @@ ENDPOINTS = (revoke_token, show_status_list)
 def token_ended(hub: "Hub", tx: Tx, token: Token, status: str, reason: str) -> None:
     """Revoke or delete a token, and tell its merchant and, where we know it, its wallet."""
     tokens.set_status(tx, token.token_id, status)
+    pending = moves.in_state(tx.connection, token.token_id, "pending")
+    if pending is not None:
+        refuse_move(tx, token, pending, f"token_{status}")
     if token.status_index is not None:
         shard = token.status_index // STATUS_LIST_SIZE
         tx.after_commit(lambda: hub.forget_status_list(shard))
@@ -130,6 +144,14 @@ def token_ended(hub: "Hub", tx: Tx, token: Token, status: str, reason: str) -> N
     for peer in (token.merchant, token.wallet):
         if peer is not None:
             tx.send(peer, REVOKED, token.token_id, {"token_id": token.token_id, "reason": reason})
+
+
+def refuse_move(tx: Tx, token: Token, move: Move, reason: str) -> None:
+    """A pending move comes to nothing; the holder's wallet is told."""
+    moves.finish(tx, move._replace(state="refused", reason=reason))
+    if token.wallet is not None:
+        data = {"token_id": token.token_id, "move_id": move.move_id, "reason": reason}
+        tx.send(token.wallet, MOVE_REFUSED, token.token_id, data)
 
 
 def list_uri(hub: "Hub", shard: int) -> str:

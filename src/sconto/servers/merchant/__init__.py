@@ -14,6 +14,7 @@ then it is a promotion engine for one shop.
     clients.py     recognise a client, coupon information     -> sconto.tokens, store.coupons
     offers.py      accept hubs' promotions; events from hubs  -> store.promotions, store.ledger
     limiting.py    limits by shopper, store, code, period     -> sconto.terms, store.limits
+    moves.py       give a token up that its holder moves      -> store.moves, store.coupons
     closing.py     give parts of hubs' budgets back           -> store.ledger
     restore.py     a new incarnation; a hub's new epoch       -> store.exchange, store.ledger
     frames.py      keep a frame and distribute it to its hub  -> sconto.frames
@@ -39,6 +40,7 @@ from sconto.servers.merchant import (
     closing,
     codes,
     frames,
+    moves,
     offers,
     orders,
     pages,
@@ -79,7 +81,7 @@ class Merchant:
         *frames.ENDPOINTS,
         *pages.ENDPOINTS,
     )
-    event_handlers = offers.EVENT_HANDLERS
+    event_handlers = {**offers.EVENT_HANDLERS, **moves.EVENT_HANDLERS}  # noqa: RUF012
 
     def __init__(self, home: Home, clock: Callable[[], int] = wall_clock_ms) -> None:
         self.base = Base(home, clock)

@@ -15,7 +15,7 @@ from sconto.base.documents import Document
 from sconto.base.errors import InvalidInputError
 from sconto.base.ids import normalise_handle
 from sconto.servers.endpoint import Call, endpoint
-from sconto.servers.merchant.recognise import JwsText, Presented, verify_presented
+from sconto.servers.merchant.recognise import JwsText, Presented, ended, verify_presented
 from sconto.store import coupons
 from sconto.store.coupons import Client, Coupon
 from sconto.store.writer import Tx
@@ -145,7 +145,7 @@ async def link_client(server: "Merchant", call: Call) -> LinkedClient:
     def command(tx: Tx) -> None:
         coupon = coupons.get(tx.connection, claims.jti)
         if coupon is not None and coupon.is_revoked:
-            raise InvalidInputError("the token was revoked", code="token_revoked", field="token")
+            raise ended(tx.connection, claims.jti, "token")
         known = coupons.clients_of(tx.connection, client_ref)
         if not any(one.hub == client.hub and one.subject == subject for one in known):
             coupons.recognise(tx, client)

@@ -150,7 +150,7 @@ class _AllotmentGranted(_Data):
     proof: Annotated[str, Meta(max_length=4096)] | None = None
 
 
-class _TokenIssued(_Data):
+class TokenIssued(_Data):
     """The coupon information."""
 
     token_id: MadeId
@@ -166,6 +166,28 @@ class _TokenIssued(_Data):
     expires_at: str
     #: The shopper is in the control group: the token gives nothing.
     is_control: bool = False
+    #: It takes the place of a token for another merchant: it is no clip of its own.
+    is_moved: bool = False
+
+    def coupon(self, hub: str, now_ms: int) -> Coupon:
+        """What is kept of it. Raises InvalidInputError for what is no instant."""
+        return Coupon(
+            token_id=self.token_id,
+            hub=hub,
+            subject=self.client,
+            holder_jkt=self.holder_jkt,
+            promotion_id=self.promotion_id,
+            terms_digest=self.terms_digest,
+            frame_id=self.frame_id,
+            handle=self.handle,
+            uses=self.uses,
+            uses_left=self.uses,
+            is_revoked=False,
+            clipped_at_ms=_instant(self.clipped_at, "clipped_at"),
+            expires_at_ms=_instant(self.expires_at, "expires_at"),
+            received_at_ms=now_ms,
+            is_control=self.is_control,
+        )
 
 
 class _TokenRevoked(_Data):
@@ -249,39 +271,25 @@ def allotment_granted(server: "Merchant", tx: Tx, source: str, data: dict[str, A
 
 
 def token_issued(server: "Merchant", tx: Tx, source: str, data: dict[str, Any]) -> None:
-    """Coupon information: a client clipped an offer in one of this merchant's frames."""
-    event = from_builtins(data, _TokenIssued, what="event")
+    """Coupon information: a client clipped an offer in one of this merchant's frames.
+
+    Or moved a token to this merchant, which was counted as clipped where that was done.
+    """
+    event = from_builtins(data, TokenIssued, what="event")
     terms = server.shelf.find(tx.connection, event.terms_digest)
     if terms is None or terms.hub != source or terms.promotion_id != event.promotion_id:
         raise PeerError("the hub has not told of these terms", field="terms_digest")
-    clipped_at_ms = _instant(event.clipped_at, "clipped_at")
-    coupons.add(
-        tx,
-        Coupon(
-            token_id=event.token_id,
-            hub=source,
-            subject=event.client,
-            holder_jkt=event.holder_jkt,
-            promotion_id=event.promotion_id,
-            terms_digest=event.terms_digest,
-            frame_id=event.frame_id,
-            handle=event.handle,
-            uses=event.uses,
-            uses_left=event.uses,
-            is_revoked=False,
-            clipped_at_ms=clipped_at_ms,
-            expires_at_ms=_instant(event.expires_at, "expires_at"),
-            received_at_ms=tx.now_ms,
-            is_control=event.is_control,
-        ),
-    )
+    coupon = event.coupon(source, tx.now_ms)
+    coupons.add(tx, coupon)
+    if event.is_moved:
+        return
     tx.record(
         Entry(
             kind="clipped",
             promotion_id=event.promotion_id,
             merchant=server.base.home.url,
-            at_ms=clipped_at_ms,
-            day=day_of(clipped_at_ms, terms.zone).isoformat(),
+            at_ms=coupon.clipped_at_ms,
+            day=day_of(coupon.clipped_at_ms, terms.zone).isoformat(),
             terms_digest=event.terms_digest,
             frame_id=event.frame_id,
             token_id=event.token_id,

@@ -20,7 +20,7 @@ from sconto.base.ids import handle_of, normalise_handle
 from sconto.cart import Cart, HeldCode, HeldToken, Holder
 from sconto.cart.model import STRANGER
 from sconto.store import codes as unique_codes
-from sconto.store import coupons
+from sconto.store import coupons, moves
 from sconto.store.codes import UniqueCode
 from sconto.store.coupons import Coupon
 from sconto.tokens import TokenClaims, verify_proof, verify_token
@@ -114,9 +114,8 @@ def verify_presented(
                 field=f"{where}token",
             )
         if merchant.status_lists.is_revoked(claims):
-            raise InvalidInputError(
-                "the token was revoked", code="token_revoked", field=f"{where}token"
-            )
+            with base.store.read() as connection:
+                raise ended(connection, claims.jti, f"{where}token")
         result.append(claims)
     return result
 
@@ -145,11 +144,11 @@ def holding(
         if coupon is None:
             coupon = _learn(claims, at_ms, holdout(claims.terms_digest))
             learned.append(coupon)
-        if coupon.is_revoked or coupon.uses_left == 0:
+        if coupon.is_revoked:
+            raise ended(connection, coupon.token_id, f"presented[{i}].token")
+        if coupon.uses_left == 0:
             raise InvalidInputError(
-                "the token was revoked" if coupon.is_revoked else "the token was used already",
-                code="token_revoked" if coupon.is_revoked else "token_used",
-                field=f"presented[{i}].token",
+                "the token was used already", code="token_used", field=f"presented[{i}].token"
             )
         known[coupon.token_id] = coupon
         shown.add(coupon.token_id)
@@ -189,6 +188,18 @@ def holding(
     holder = Holder(client=client, proven=bool(known), tokens=tokens, codes=held_codes)
     rest = cart if len(codes) == len(cart.codes) else _with_codes(cart, tuple(codes))
     return Holding(holder, rest, known, frozenset(shown), tuple(learned), tuple(unknown), unique)
+
+
+def ended(connection: sa.Connection, token_id: str, field: str) -> InvalidInputError:
+    """The refusal of a token that is not good any more: it was revoked, or moved away from here."""
+    if moves.in_state(connection, token_id, "moved") is None:
+        return InvalidInputError("the token was revoked", code="token_revoked", field=field)
+    return InvalidInputError(
+        "the token was moved to another merchant",
+        code="token_moved",
+        field=field,
+        remedy="present the token that took its place, at the merchant that it names",
+    )
 
 
 def anonymous(cart: Cart) -> Holding:

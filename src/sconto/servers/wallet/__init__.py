@@ -8,6 +8,7 @@ never learns what was bought: a cart that it chooses tokens for is not kept.
     clips.py          an offer becomes a token, exactly once     -> course.py
     course.py         the steps of a clip                        -> sconto.wallet, issuer.py
     tokens.py         what is held                               -> sconto.wallet
+    moves.py          to another merchant                        -> store.moves, issuer.py
     presentations.py  choose, present, link to a merchant        -> sconto.wallet, sconto.tokens
     savings.py        saved by month and promotion; statistics   -> sconto.wallet
     reports.py        events from hubs
@@ -24,6 +25,7 @@ from sconto.servers.config import Home
 from sconto.servers.wallet import (
     accounts,
     clips,
+    moves,
     pages,
     presentations,
     reports,
@@ -47,11 +49,12 @@ class Wallet:
         *accounts.ENDPOINTS,
         *clips.ENDPOINTS,
         *tokens.ENDPOINTS,
+        *moves.ENDPOINTS,
         *presentations.ENDPOINTS,
         *savings.ENDPOINTS,
         *pages.ENDPOINTS,
     )
-    event_handlers = reports.EVENT_HANDLERS
+    event_handlers = {**reports.EVENT_HANDLERS, **moves.EVENT_HANDLERS}  # noqa: RUF012
 
     def __init__(self, home: Home, clock: Callable[[], int] = wall_clock_ms) -> None:
         self.base = Base(home, clock)

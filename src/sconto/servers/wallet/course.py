@@ -189,13 +189,7 @@ class Course:
                 issued.token, promise, holder_jkt, {clip.hub: keys}, at_ms=clip.at_ms
             ),
         )
-        for name, text, most in (
-            ("jti", claims.jti, _TOKEN_ID_MAX),
-            ("sub", claims.sub or "", _SUBJECT_MAX),
-            ("promotion_id", claims.promotion_id, _PROMOTION_ID_MAX),
-        ):
-            if len(text) > most:
-                raise InvalidInputError(f"{name} is too long", field=f"token.{name}")
+        check_claims(claims)
         return claims, terms
 
     async def _promised(self, frame_id: str, promotion_id: str) -> tuple[Promise, Terms]:
@@ -259,3 +253,14 @@ class Course:
         """
         name = f"clip\0{self._clip.account_id}\0{self._clip.clip_id}".encode()
         return b64url(hmac.digest(self._wallet.base.home.secret, name, "sha256"))
+
+
+def check_claims(claims: TokenClaims) -> None:
+    """Raises InvalidInputError for a token that says more than there is room for."""
+    for name, text, most in (
+        ("jti", claims.jti, _TOKEN_ID_MAX),
+        ("sub", claims.sub or "", _SUBJECT_MAX),
+        ("promotion_id", claims.promotion_id, _PROMOTION_ID_MAX),
+    ):
+        if len(text) > most:
+            raise InvalidInputError(f"{name} is too long", field=f"token.{name}")

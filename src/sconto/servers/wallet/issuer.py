@@ -5,7 +5,7 @@ whether the token is the promised one is decided in `sconto.wallet`.
 """
 
 import secrets
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -78,6 +78,14 @@ class FetchedTerms(msgspec.Struct):
 
     terms: dict[str, Any]
     signature: Annotated[str, Meta(max_length=1000)]
+
+
+class MoveAnswer(msgspec.Struct):
+    """How far a move of a token has come; `token` is the one that took its place."""
+
+    state: Literal["pending", "moved", "refused"]
+    reason: Annotated[str, Meta(max_length=64)] | None = None
+    token: Annotated[str, Meta(max_length=JWS_BYTES_MAX)] | None = None
 
 
 class Issued(NamedTuple):
@@ -172,6 +180,10 @@ class Issuer:
         """Say what became of the token: credential_failure or credential_deleted."""
         document = {"notification_id": notification_id, "event": event}
         await self._post("/openid4vci/notification", document, access_token=access_token)
+
+    async def move(self, token_id: str, document: dict[str, str]) -> MoveAnswer:
+        """Ask for a token to be moved to another merchant, or how far that has come."""
+        return self._read(await self._post(f"/v1/tokens/{token_id}/moves", document), MoveAnswer)
 
     async def _get(self, path: str) -> Any:
         return await self._base.client.call("GET", self.hub, path)

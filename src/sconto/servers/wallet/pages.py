@@ -1,11 +1,12 @@
 """The wallet's pages: what a shopper holds, and taking an offer that a hub has made."""
 
+import secrets
 from typing import TYPE_CHECKING
 
 from sconto.base.documents import from_builtins
 from sconto.base.errors import InvalidInputError
 from sconto.servers.endpoint import Answer, Call, endpoint
-from sconto.servers.wallet import clips, savings, tokens
+from sconto.servers.wallet import clips, moves, savings, tokens
 
 if TYPE_CHECKING:
     from sconto.servers.wallet import Wallet
@@ -29,8 +30,31 @@ async def tokens_page(wallet: "Wallet", call: Call) -> Answer:
     listed = await tokens.list_tokens.run(wallet, call)
     saved = await savings.show_savings.run(wallet, call)
     return wallet.base.pages.answer(
-        "tokens.html", signed_in=True, tokens=listed.tokens, next=listed.next, savings=saved
+        "tokens.html",
+        signed_in=True,
+        tokens=listed.tokens,
+        next=listed.next,
+        savings=saved,
+        shops=sorted(peer.url for peer in wallet.base.directory.of_kind("merchant")),
+        move_id=secrets.token_hex(16),
     )
+
+
+@endpoint(
+    "POST",
+    "/tokens/{token_id:str}/moves",
+    scope="wallet",
+    summary="Move a token to another shop",
+    is_page=True,
+    max_bytes=8192,
+)
+async def move_page(wallet: "Wallet", call: Call) -> Answer:
+    """The form brings the id of the move, so that sending it twice moves once."""
+    form = call.form()
+    asked = {name: form[name] for name in ("move_id", "merchant") if name in form}
+    call.document = from_builtins(asked, moves.NewMove, what="form")
+    await moves.move_token.run(wallet, call)
+    return wallet.base.pages.redirect(f"/tokens#{call.params['token_id']}")
 
 
 @endpoint("GET", "/offers", scope="wallet", summary="Take an offer?", is_page=True)
@@ -53,4 +77,4 @@ async def take_offer(wallet: "Wallet", call: Call) -> Answer:
     return wallet.base.pages.redirect(f"/tokens#{taken.token_id}")
 
 
-ENDPOINTS = (home, tokens_page, offer_page, take_offer)
+ENDPOINTS = (home, tokens_page, move_page, offer_page, take_offer)

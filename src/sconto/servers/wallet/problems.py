@@ -14,7 +14,7 @@ from sconto.base.errors import (
 
 RETRY_AFTER_S = 2
 #: Fields of ours that have the same name at the peer.
-_SHARED_FIELDS = frozenset({"frame_id", "promotion_id", "at", "client", "nonce"})
+_SHARED_FIELDS = frozenset({"frame_id", "promotion_id", "at", "client", "nonce", "merchant"})
 #: Answers that are about the link between the servers, not about what was asked for.
 _OURS_TO_MEND = frozenset({401, 403, 405, 413, 415})
 

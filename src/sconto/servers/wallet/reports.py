@@ -63,8 +63,8 @@ class _Revoked(msgspec.Struct):
 
 def token_redeemed(wallet: "Wallet", tx: Tx, source: str, data: dict[str, Any]) -> None:
     """A use of a token, with what it gave; the last use makes the token redeemed."""
-    event = _read(data, _Redeemed)
-    token = _held(tx, source, event.token_id, event.merchant)
+    event = read_event(data, _Redeemed)
+    token = held_of(tx, source, event.token_id, event.merchant)
     at_ms = _instant(event.at)
     if store.use(tx.connection, event.redemption_id) is not None:
         return
@@ -111,8 +111,8 @@ def token_redeemed(wallet: "Wallet", tx: Tx, source: str, data: dict[str, Any]) 
 
 def token_reversed(wallet: "Wallet", tx: Tx, source: str, data: dict[str, Any]) -> None:
     """A part of a use, or all of it, was taken back; with all of it the token can be used again."""
-    event = _read(data, _Reversed)
-    token = _held(tx, source, event.token_id, event.merchant)
+    event = read_event(data, _Reversed)
+    token = held_of(tx, source, event.token_id, event.merchant)
     used = store.use(tx.connection, event.redemption_id)
     if used is None or used.token_id != token.token_id:
         raise PeerError("the use that is taken back is not known", field="redemption_id")
@@ -139,8 +139,8 @@ def token_reversed(wallet: "Wallet", tx: Tx, source: str, data: dict[str, Any]) 
 
 def token_revoked(wallet: "Wallet", tx: Tx, source: str, data: dict[str, Any]) -> None:
     """The hub took the token back; what it was used for stays."""
-    event = _read(data, _Revoked)
-    token = _held(tx, source, event.token_id, None)
+    event = read_event(data, _Revoked)
+    token = held_of(tx, source, event.token_id, None)
     if token.status == "issued":
         token_store.set_status(tx, token.token_id, "revoked")
 
@@ -152,7 +152,7 @@ EVENT_HANDLERS = {
 }
 
 
-def _held(tx: Tx, source: str, token_id: str, merchant: str | None) -> Token:
+def held_of(tx: Tx, source: str, token_id: str, merchant: str | None) -> Token:
     """The token that a hub speaks of, if it is one of its own that is held here."""
     token = token_store.get(tx.connection, token_id)
     if token is None or token.hub != source:
@@ -199,7 +199,8 @@ def _entry(wallet: "Wallet", tx: Tx, token: Token, *, at_ms: int, **said: Any) -
     )
 
 
-def _read(data: dict[str, Any], kind: type[T]) -> T:
+def read_event(data: dict[str, Any], kind: type[T]) -> T:
+    """The data of an event; InvalidInputError (`malformed`) for what has not its form."""
     try:
         return msgspec.convert(data, kind, strict=True)
     except msgspec.ValidationError as error:

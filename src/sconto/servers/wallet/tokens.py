@@ -12,8 +12,10 @@ from sconto.servers.endpoint import Call, endpoint
 from sconto.servers.wallet.accounts import acting
 from sconto.servers.wallet.course import Course
 from sconto.servers.wallet.problems import asking
+from sconto.store import moves
 from sconto.store import tokens as token_store
 from sconto.store import wallet as store
+from sconto.store.moves import Move
 from sconto.store.tokens import Token
 from sconto.store.writer import Tx
 from sconto.terms import sentence
@@ -39,13 +41,28 @@ class UseDocument(Document):
     receipt_is_verified: bool = False
 
 
+class MoveDocument(Document):
+    """A move of a token to another merchant."""
+
+    move_id: str
+    token_id: str
+    #: Where to.
+    merchant: str
+    #: pending: the token can still be used where it was; moved, or refused
+    state: str
+    #: Why it was refused.
+    reason: str | None = None
+    #: The token that took its place.
+    successor_id: str | None = None
+
+
 class TokenDocument(Document):
     """A token, in a shopper's words."""
 
     token_id: str
     #: What a person types at a till.
     handle: str
-    #: usable, not_yet, expired, redeemed, revoked or deleted
+    #: usable, not_yet, expired, redeemed, revoked, deleted or moved
     status: str
     account_id: str
     promotion_id: str
@@ -64,6 +81,8 @@ class TokenDocument(Document):
     uses_left: int = 0
     valid_from: str | None = None
     used: tuple[UseDocument, ...] = ()
+    #: Its newest move to another merchant.
+    move: MoveDocument | None = None
     #: The token itself; of no use without the account's key.
     jws: str | None = None
 
@@ -83,7 +102,7 @@ class TokenPage(Document):
     returns=TokenPage,
     query={
         "account_id": "whose, for a key that acts for every account",
-        "status": "usable, not_yet, expired, redeemed, revoked or deleted; if absent, all others",
+        "status": "usable, not_yet, expired, redeemed, revoked, moved or deleted; else all but deleted",
         "merchant": "at this merchant only",
         "after": "`next` of the page before",
         "limit": "at most so many, 1 to 1000",
@@ -208,6 +227,8 @@ def document(
     jws, claims = text_and_claims(token)
     terms = wallet.promises.of_token(connection, token.terms_digest)
     used = store.uses_of(connection, token.token_id)
+    move = moves.latest(connection, token.token_id)
+    is_here = token.status != "moved"
     spent = sum(one.state == "redeemed" for one in used)
     return TokenDocument(
         token_id=token.token_id,
@@ -223,12 +244,25 @@ def document(
         terms_digest=token.terms_digest,
         clip_id=token.clip_id,
         uses=claims.uses,
-        uses_left=max(claims.uses - spent, 0),
+        uses_left=max(claims.uses - spent, 0) if is_here else 0,
         clipped_at=rfc3339(token.clipped_at_ms),
         valid_from=rfc3339(claims.nbf * 1000) if claims.nbf != claims.iat else None,
         expires_at=rfc3339(claims.exp * 1000),
         used=tuple(_use_document(connection, one) for one in used) if with_jws else (),
+        move=None if move is None else move_document(move),
         jws=jws if with_jws else None,
+    )
+
+
+def move_document(move: Move) -> MoveDocument:
+    """A move as it is shown."""
+    return MoveDocument(
+        move_id=move.move_id,
+        token_id=move.token_id,
+        merchant=move.merchant or "",
+        state=move.state,
+        reason=move.reason,
+        successor_id=move.successor_id,
     )
 
 
