@@ -23,6 +23,7 @@ REFERENCE = (ROOT / "docs" / "reference" / "codes.md").read_text(encoding="utf-8
 FILLED = {
     "<who>_unreachable": {"hub_unreachable", "merchant_unreachable"},
     "token_<use>": {"token_expired", "token_redeemed", "token_revoked", "token_deleted"},
+    "token_<status>": {"token_expired", "token_redeemed", "token_revoked", "token_moved"},
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -39,6 +39,8 @@ class Rules:
     can_clone: bool = False
     #: Every redemption needs the one token there is; it names the first merchant.
     has_token: bool = False
+    #: The token may be moved from the first merchant to the second.
+    can_move: bool = False
     # The safeguards.
     dedups_grants: bool = True
     dedups_closures: bool = True
@@ -48,6 +50,14 @@ class Rules:
     renews_incarnation: bool = True
     renews_epoch: bool = True
     binds_token: bool = True
+    #: Only a release by the first merchant makes a token for the second one.
+    needs_release: bool = True
+    #: A merchant keeps what it releases: no more of the token after it has said so.
+    keeps_release: bool = True
+    #: A token that has been used is not released.
+    looks_at_use: bool = True
+    #: The successor has the same id however often the hub has to issue it.
+    derives_successor: bool = True
     keeps_written_off: bool = True
     keeps_old_epochs_apart: bool = True
 
@@ -78,6 +88,9 @@ class Disk(NamedTuple):
     held: tuple[tuple[int, Held], ...] = ()
     log: tuple[tuple[int, int], ...] = ()
     has_used_token: bool = False
+    #: The token was given up for the other merchant, or has come from it.
+    has_released: bool = False
+    has_received: bool = False
 
 
 class Hub(NamedTuple):
@@ -153,6 +166,8 @@ def steps(rules: Rules, state: State) -> Iterator[Step]:
         yield from _silence(rules, state, number, part)
     if rules.can_restore_hub:
         yield from _hub_restored(rules, state)
+    if rules.can_move:
+        yield from _moves(rules, state)
 
 
 # --- the hub --------------------------------------------------------------------------------------
@@ -280,6 +295,8 @@ def _arrivals(rules: Rules, state: State, sent: tuple[Any, ...]) -> Iterator[Ste
         yield from _grant_arrives(rules, state, *sent[1:])
     elif sent[0] == "closed":
         yield from _closure_arrives(rules, state, *sent[1:])
+    elif sent[0] in ("release?", "released", "token"):
+        yield from _move_arrives(rules, state, sent[0])
     else:
         yield from _incarnation_arrives(state, *sent[1:])
 
@@ -372,7 +389,8 @@ def _redeemed(rules: Rules, state: State, who: int, disk: Disk, number: int) -> 
     """The disk after a redemption; None where it is refused."""
     if state.acts == rules.acts_max:
         return None
-    if rules.has_token and (disk.has_used_token or (rules.binds_token and who != 0)):
+    is_here = disk.has_received or (who == 0 and not disk.has_released)
+    if rules.has_token and (disk.has_used_token or (rules.binds_token and not is_here)):
         return None
     held = dict(disk.held)[number]
     return disk._replace(
@@ -434,7 +452,7 @@ def _restored(rules: Rules, state: State, who: int) -> Iterator[Step]:
         yield f"{_name(who)} is restored, as the same", _write(state, who, backup)
         return
     held = tuple((number, Held(one.left, False)) for number, one in backup.held)
-    renewed = Disk(1, held, (), backup.has_used_token)
+    renewed = backup._replace(incarnation=1, held=held, log=())
     after = _write(state, who, renewed)._replace(
         old_logs=((*state.old_logs, ((who, disk.incarnation), disk.log))),
         sent=state.sent | {("incarnation", who, 1)},
@@ -455,6 +473,36 @@ def _clone(state: State) -> Iterator[Step]:
                 f"the clone of A redeems from grant {number}",
                 state._replace(clone=clone._replace(held=spent), acked=state.acked + 1),
             )
+
+
+# --- the token is moved from A to B ---------------------------------------------------------------
+
+
+def _moves(rules: Rules, state: State) -> Iterator[Step]:
+    """The holder asks the hub, which asks A for its release."""
+    message = "release?" if rules.needs_release else "token"
+    yield "the hub is asked to move the token", state._replace(sent=state.sent | {(message,)})
+
+
+def _move_arrives(rules: Rules, state: State, message: str) -> Iterator[Step]:
+    if message == "release?":
+        disk = state.disks[0]
+        if disk.has_released or (disk.has_used_token and rules.looks_at_use):
+            return  # it said so before, or it refuses
+        after = state._replace(sent=state.sent | {("released",)})
+        if rules.keeps_release:
+            after = _write(after, 0, disk._replace(has_released=True))
+        yield "A releases the token", after
+    elif message == "released":
+        yield "the hub issues the successor", state._replace(sent=state.sent | {("token",)})
+    else:
+        disk = state.disks[1]
+        if not disk.has_received or not rules.derives_successor:
+            received = disk._replace(
+                has_received=True,
+                has_used_token=disk.has_used_token and rules.derives_successor,
+            )
+            yield "B hears of the successor", _write(state, 1, received)
 
 
 # --- small things ---------------------------------------------------------------------------------

@@ -60,6 +60,7 @@ SAFE = {
         1_000,
     ),
     "a token that names its merchant": (Rules(has_token=True), 100),
+    "a token that is moved": (Rules(has_token=True, can_move=True, grants_max=3), 1_000),
 }
 
 
@@ -71,6 +72,7 @@ def test_the_protocol_is_safe(rules: Rules, at_least: int) -> None:
     assert states >= at_least, "the world is too small to show anything"
 
 
+MOVING = Rules(has_token=True, can_move=True)
 ABLATIONS = {
     "grants are not deduplicated": (replace(BASE, dedups_grants=False), "overspend"),
     "closures are not deduplicated": (replace(BASE, dedups_closures=False), "overspend"),
@@ -102,6 +104,22 @@ ABLATIONS = {
     "what is taken back from a part that was written off is free": (
         replace(BASE, can_reverse=True, can_write_off=True, acts_max=6, keeps_written_off=False),
         "overspend",
+    ),
+    "a token is moved without the release of its merchant": (
+        replace(MOVING, needs_release=False),
+        "token twice",
+    ),
+    "a merchant releases a token and forgets it": (
+        replace(MOVING, keeps_release=False),
+        "token twice",
+    ),
+    "a merchant releases a token that was used": (
+        replace(MOVING, looks_at_use=False),
+        "token twice",
+    ),
+    "the successor has another id each time": (
+        replace(MOVING, derives_successor=False),
+        "token twice",
     ),
     "a token names no merchant": (replace(BASE, has_token=True, binds_token=False), "token twice"),
 }

@@ -70,7 +70,7 @@ def clip(
 def tokens(
     account: AccountOption = None,
     status: Annotated[
-        str | None, typer.Option(help="usable, not_yet, expired, redeemed, revoked, moved or deleted")
+        str | None, typer.Option(help="usable, not_yet, expired, redeemed, moved, revoked, deleted")
     ] = None,
     url: UrlOption = None,
     home: OptionalHome = None,

@@ -164,12 +164,14 @@ def token_released(hub: "Hub", tx: Tx, source: str, data: dict[str, Any]) -> Non
             hub.base.home.secret, token.token_id, said.move_id, token.clipped_at_ms
         ),
     )
-    if known is None:  # this hub was restored, and has forgotten that it asked
-        moves.add(tx, moved._replace(state="pending"))
     if not moved.uses:
-        refuse_move(tx, token, moved._replace(uses=None, successor_id=None), "token_used")
+        if known is not None:
+            refuse_move(tx, token, known, "token_used")
         return
-    moves.finish(tx, moved)
+    if known is None:  # this hub was restored, and has forgotten that it asked
+        moves.add(tx, moved)
+    else:
+        moves.finish(tx, moved)
     tokens.move_away(tx, token, uses - moved.uses)
     if token.status_index is not None:
         shard = token.status_index // STATUS_LIST_SIZE

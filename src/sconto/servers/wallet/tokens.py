@@ -102,7 +102,7 @@ class TokenPage(Document):
     returns=TokenPage,
     query={
         "account_id": "whose, for a key that acts for every account",
-        "status": "usable, not_yet, expired, redeemed, revoked, moved or deleted; else all but deleted",
+        "status": "usable, not_yet, expired, redeemed, moved, revoked or deleted; else all others",
         "merchant": "at this merchant only",
         "after": "`next` of the page before",
         "limit": "at most so many, 1 to 1000",
