@@ -203,10 +203,10 @@ async def test_a_shopper_moves_a_token_on_the_page(world: Any, key: str, other: 
     headers = {"Cookie": cookie, "Origin": world.wallet.url}
     page = await world.wallet.http.get("/tokens", headers=headers)
     token_id = (await held(world, key))["token_id"]
-    assert f'action="/tokens/{token_id}/moves"' in page.text
+    assert f'name="token_id" value="{token_id}"' in page.text
     sent = await world.wallet.http.post(
-        f"/tokens/{token_id}/moves",
-        content=f"move_id=page&merchant={OTHER}",
+        "/moves",
+        content=f"token_id={token_id}&move_id=page&merchant={OTHER}",
         headers=headers | {"Content-Type": "application/x-www-form-urlencoded"},
     )
     assert sent.status_code == 303, sent.text

@@ -42,7 +42,7 @@ async def tokens_page(wallet: "Wallet", call: Call) -> Answer:
 
 @endpoint(
     "POST",
-    "/tokens/{token_id:str}/moves",
+    "/moves",
     scope="wallet",
     summary="Move a token to another shop",
     is_page=True,
@@ -53,8 +53,9 @@ async def move_page(wallet: "Wallet", call: Call) -> Answer:
     form = call.form()
     asked = {name: form[name] for name in ("move_id", "merchant") if name in form}
     call.document = from_builtins(asked, moves.NewMove, what="form")
+    call.params = {"token_id": form.get("token_id", "")}
     await moves.move_token.run(wallet, call)
-    return wallet.base.pages.redirect(f"/tokens#{call.params['token_id']}")
+    return wallet.base.pages.redirect(f"/tokens#{form['token_id']}")
 
 
 @endpoint("GET", "/offers", scope="wallet", summary="Take an offer?", is_page=True)
