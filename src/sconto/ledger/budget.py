@@ -17,10 +17,11 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from sconto.base.errors import invariant
+from sconto.base.money import AMOUNT_MINOR_MAX
 
 #: The cap of a dimension that the terms do not limit. It is a number like any other, so that no
-#: code path treats "no limit" apart; 10^15 uses or minor units are never reached.
-UNLIMITED = 10**15
+#: code path treats "no limit" apart. The dearest cart there can be takes a thousandth of it.
+UNLIMITED = 1000 * AMOUNT_MINOR_MAX
 #: More than this is granted only to who needs more at once.
 SHARE_MAX = 10**10
 

@@ -18,6 +18,7 @@ from sconto.base.documents import Document
 from sconto.base.errors import ConflictError, InvalidInputError, NotFoundError, invariant
 from sconto.base.fields import Identifier
 from sconto.base.keys import sign_detached
+from sconto.base.money import AMOUNT_MINOR_MAX
 from sconto.ledger import UNLIMITED, Amounts, Budget
 from sconto.servers.endpoint import Call, endpoint
 from sconto.statistics import Counters
@@ -292,9 +293,9 @@ async def top_up(server: Any, call: Call) -> PromotionDocument:
                 raise ConflictError(
                     f"the terms do not limit {name}", code="not_limited", field=name
                 )
-            if part + cap >= UNLIMITED and part:
+            if part and part + cap > AMOUNT_MINOR_MAX:
                 raise ConflictError(
-                    f"a budget is below {UNLIMITED}", code="too_much", field=name, cap=cap
+                    f"a budget is at most {AMOUNT_MINOR_MAX}", code="too_much", field=name, cap=cap
                 )
         ledger.top_up(tx, known.promotion_id, amounts, reference)
         server.promotion_opened(tx, known.promotion_id, amounts)

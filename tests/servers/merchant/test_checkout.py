@@ -45,6 +45,21 @@ async def test_evaluating_spends_nothing(shop: Any, make_terms: Any, make_cart: 
     assert shop.rows() == before
 
 
+async def test_the_dearest_cart_does_not_use_up_what_has_no_limit(
+    shop: Any, make_terms: Any, make_cart: Any
+) -> None:
+    """Goal: one absurd cart ends no promotion. Method: as dear as may be, wholly off, twice."""
+    await publish(shop, make_terms("free", 10_000))
+    cart = make_cart()
+    cart["lines"] = [{"id": "1", "sku": "x", "brand": "oaty", "price_minor": 10**15}]
+    for number in range(2):
+        sold = await shop.post("/v1/redemptions", {"order_id": f"big-{number}", "cart": cart})
+        assert sold["discount_minor"] == 10**15, sold
+    sold = await shop.post("/v1/redemptions", {"order_id": "small", "cart": make_cart()})
+    assert sold["discount_minor"] == 1050
+    shop.audit()
+
+
 async def test_an_order_is_redeemed_once(shop: Any, make_terms: Any, make_cart: Any) -> None:
     """The same request again gets the same answer; other content under its id is a conflict."""
     await publish(shop, make_terms("ten", limits=[{"uses": 5}]))
