@@ -431,6 +431,19 @@ def _method_not_allowed(endpoints: Mapping[str, Endpoint]) -> Answer:
     return Answer(problems.encode(document), 405, problems.MEDIA_TYPE, (("allow", allowed),))
 
 
+def refuse_host(host: bytes, handle: ASGIApp) -> ASGIApp:
+    """The handler, but nothing is there for who asks by this `Host`."""
+
+    async def refusing(scope: Scope, receive: Receive, send: Send) -> None:
+        headers: Any = scope["headers"]
+        if any(name == b"host" and value.lower() == host for name, value in headers):
+            await _send(send, not_found_answer(), is_head=scope["method"] == "HEAD")  # type: ignore[typeddict-item]
+        else:
+            await handle(scope, receive, send)
+
+    return refusing
+
+
 def not_found_answer() -> Answer:
     """The answer of a path that no endpoint has."""
     error = NotFoundError("there is nothing at this address", remedy="see /schema")

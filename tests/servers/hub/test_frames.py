@@ -310,3 +310,20 @@ async def test_frames_are_listed_newest_first_by_pages(world):
     assert shown.json()["signature"] == made[0].signature
     assert shown.json()["entry_url"] == f"{FRAMES}/frames/{frame_key(ids[0])}/index.html"
     assert world.column(frames.c.status) == ["active"] * 3
+
+
+async def test_the_frames_origin_has_frames_and_nothing_else(world):
+    """Goal: a page of the hub's own cannot be had where other people's pages are."""
+    public = {"/healthz", "/schema/openapi.json", "/v1/frames", "/login", "/.well-known/ucp"}
+    for path in public:
+        assert (await world.call("GET", path)).status_code != 404, path
+    for path in (*public, "/v1/promotions", "/", "/nowhere"):
+        answer = await world.call("GET", path, base_url=FRAMES, key=world.admin_key)
+        world.refused(answer, 404, "not_found")
+    terms = world.terms_of("p")
+    body = {"terms": terms, "launch": True}
+    for host in (FRAMES, FRAMES.upper().replace("HTTPS", "https")):
+        answer = await world.call(
+            "POST", "/v1/promotions", body, base_url=host, key=world.brand_key
+        )
+        world.refused(answer, 404, "not_found")
