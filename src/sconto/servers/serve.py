@@ -62,8 +62,25 @@ def serve(
     if home.frames_url is not None and bind is None:
         sockets.append(_listen(_address(home.frames_url)))
     app = build_app(make(home))
-    config = uvicorn.Config(
+    # The writer thread must not wait 5 ms for a busy event loop to let go of the interpreter.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn handles them while it serves, and raises them again at its end: that end is ours.
+        signal.signal(number, lambda *_: None)
+    config = configured(app, is_behind_proxy=bind is not None)
+    uvicorn.Server(config).run(sockets=sockets)
+
+
+def configured(app: Any, *, is_behind_proxy: bool) -> uvicorn.Config:
+    """How uvicorn runs an application.
+
+    Only a proxy may say for whom it asks (`X-Forwarded-For`): where there is none, a client on this
+    machine could take a new address for each guess. A proxy is believed that is on this machine, or
+    that FORWARDED_ALLOW_IPS names.
+    """
+    return uvicorn.Config(
         app,
+        proxy_headers=is_behind_proxy,
         loop="uvloop",
         http=BoundedProtocol,
         ws="none",
@@ -75,12 +92,6 @@ def serve(
         timeout_graceful_shutdown=GRACE_S,
         timeout_keep_alive=75,
     )
-    # The writer thread must not wait 5 ms for a busy event loop to let go of the interpreter.
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # uvicorn handles them while it serves, and raises them again at its end: that end is ours.
-        signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run(sockets=sockets)
 
 
 def _address(url: str) -> str:
