@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import msgspec
 import sqlalchemy as sa
@@ -300,16 +299,8 @@ def build_app(server: Server) -> Litestar:
             await server.stop()
             log.info("stopped", extra={"kind": server.base.home.kind})
 
-    frames_url = server.base.home.frames_url
-    frames_host = b"" if frames_url is None else urlsplit(frames_url).netloc.encode()
-
-    def handler_of(path: str, methods: dict[str, Endpoint]) -> Any:
-        handle = edge.handler(server, methods)
-        is_elsewhere = frames_host and not path.startswith(FRAMES_PATH)
-        return edge.refuse_host(frames_host, handle) if is_elsewhere else handle
-
     app = Litestar(
-        [asgi(path, copy_scope=False)(handler_of(path, m)) for path, m in by_path.items()],
+        [asgi(path, copy_scope=False)(edge.handler(server, m)) for path, m in by_path.items()],
         lifespan=[lifespan],
         openapi_config=None,
         exception_handlers={HTTPException: _no_route},
@@ -318,10 +309,6 @@ def build_app(server: Server) -> Litestar:
     )
     _mend_routes(app)
     return app
-
-
-#: What the frames' own origin has, and nothing else.
-FRAMES_PATH = "/frames/"
 
 
 class _OfAnyMethod(dict[Any, Any]):

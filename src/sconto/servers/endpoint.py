@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -46,6 +46,8 @@ DRAIN_BYTES_MAX = 64 << 20
 INSTANT_MAX_MS = 221_845_392_000_000
 JSON = "application/json"
 _QUERY_BYTES_MAX = 8192
+#: What the frames' own origin has, and nothing else.
+FRAMES_PATH = "/frames/"
 
 
 class Answer(NamedTuple):
@@ -270,13 +272,18 @@ def handler(server: Any, endpoints: Mapping[str, Endpoint]) -> ASGIApp:
     `server.base` authenticates callers and renders the error pages.
     """
 
+    is_of_frames = next(iter(endpoints.values())).path.startswith(FRAMES_PATH)
+
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         method = scope["method"]  # type: ignore[typeddict-item]
         found = endpoints.get("GET" if method == "HEAD" else method)
         answer: Answer | Stream
         call: Call | None = None
-        if found is None:
+        frames_url = server.base.home.frames_url
+        if frames_url is not None and not is_of_frames and _is_asked_by(scope, frames_url):
+            answer = not_found_answer()
+        elif found is None:
             answer = _method_not_allowed(endpoints)
         else:
             answer, call = await _answer(server, found, scope, receive)
@@ -294,6 +301,13 @@ def handler(server: Any, endpoints: Mapping[str, Endpoint]) -> ASGIApp:
             )
 
     return handle
+
+
+def _is_asked_by(scope: Scope, url: str) -> bool:
+    """Whether a request came to the host of this URL."""
+    host = urlsplit(url).netloc.encode()
+    headers: Any = scope["headers"]
+    return any(name == b"host" and value.lower() == host for name, value in headers)
 
 
 async def _answer(
@@ -429,19 +443,6 @@ def _method_not_allowed(endpoints: Mapping[str, Endpoint]) -> Answer:
     )
     document = problems.problem(error)
     return Answer(problems.encode(document), 405, problems.MEDIA_TYPE, (("allow", allowed),))
-
-
-def refuse_host(host: bytes, handle: ASGIApp) -> ASGIApp:
-    """The handler, but nothing is there for who asks by this `Host`."""
-
-    async def refusing(scope: Scope, receive: Receive, send: Send) -> None:
-        headers: Any = scope["headers"]
-        if any(name == b"host" and value.lower() == host for name, value in headers):
-            await _send(send, not_found_answer(), is_head=scope["method"] == "HEAD")  # type: ignore[typeddict-item]
-        else:
-            await handle(scope, receive, send)
-
-    return refusing
 
 
 def not_found_answer() -> Answer:
