@@ -8,6 +8,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from sconto.base.errors import invariant
+from sconto.store.prepared import Prepared
 from sconto.store.schema import moves, tokens
 from sconto.store.tokens import Token
 from sconto.store.writer import Tx
@@ -51,10 +52,15 @@ def in_state(connection: sa.Connection, token_id: str, state: str) -> Move | Non
 
 def latest(connection: sa.Connection, token_id: str) -> Move | None:
     """The newest move of a token."""
-    row = connection.execute(
-        _MOVE.where(moves.c.token_id == token_id).order_by(moves.c.at_ms.desc(), moves.c.move_id)
-    ).first()
+    row = _LATEST.first(connection, token_id=token_id)
     return None if row is None else Move(*row)
+
+
+_LATEST = Prepared(
+    _MOVE.where(moves.c.token_id == sa.bindparam("token_id"))
+    .order_by(moves.c.at_ms.desc(), moves.c.move_id)
+    .limit(1)
+)
 
 
 def unfinished(

@@ -4,7 +4,8 @@ A clip is written down before the hub is asked for anything, and after each step
 happen twice. Cut off anywhere, by a lost reply or the end of the process, the same request again
 goes on from there:
 
-    begun       -> the hub is told that the offer was shown (counted once, by its idempotency key)
+    begun       -> the hub is told that the offer was shown (counted once, by its idempotency key);
+                   that is written down with the next step, or where this one is as far as it comes
     shown       -> the hub takes the clip (once, by its clip id) and gives an access token
     authorized  -> the hub issues the token: for this key always the same bytes
     issued      -> the wallet has it

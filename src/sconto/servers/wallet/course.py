@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sconto.base.canonical import b64url
 from sconto.base.clock import MS_PER_SECOND, day_of
-from sconto.base.errors import InvalidInputError, PeerError
+from sconto.base.errors import InvalidInputError, PeerError, ScontoError
 from sconto.base.ids import handle_of
 from sconto.base.keys import SigningKey
 from sconto.ledger import Entry
@@ -87,8 +87,7 @@ class Course:
     async def finish(self, offer_path: str | None) -> str:
         """The id of the token, once it is kept."""
         clip = self._clip
-        if clip.step == "begun":
-            await self._show()
+        shown = await self._show() if clip.step == "begun" else None
         key = self._wallet.vault.holder_key(self._account.account_id, self._account.holder_seed)
         access = ""
         issued = None
@@ -96,7 +95,7 @@ class Course:
             access = self._wallet.vault.open(clip.access_sealed, self._purpose).decode()
             issued = await self._ask_again(access, key)
         if issued is None:
-            access = await self._authorize(offer_path)
+            access = await self._authorize(offer_path, shown)
             issued = await self._issuer.credential(access, key)
         try:
             claims, terms = await self._verify(issued, key.kid)
@@ -119,14 +118,14 @@ class Course:
         if issued.notification_id is not None:
             await self._issuer.notify(access, issued.notification_id, "credential_deleted")
 
-    async def _show(self) -> None:
-        """The offer is in the frame; hub and wallet count that it was shown."""
+    async def _show(self) -> Entry:
+        """The offer is in the frame, and the hub counts that it was shown; what we write of it."""
         clip = self._clip
         promise, terms = await self._promised(clip.frame_id or "", clip.promotion_id or "")
         await self._issuer.show(
             promise.frame_id, promise.promotion_id, clip.said_at_ms, key=f"shown-{self._hub_id()}"
         )
-        entry = Entry(
+        return Entry(
             kind="shown",
             promotion_id=promise.promotion_id,
             merchant=promise.merchant,
@@ -135,14 +134,6 @@ class Course:
             terms_digest=promise.terms_digest,
             frame_id=promise.frame_id,
         )
-
-        def command(tx: Tx) -> None:
-            known = store.clip(tx.connection, clip.account_id, clip.clip_id)
-            if known is not None and known.step == "begun":
-                store.move_clip(tx, clip, "shown")
-                tx.record(entry)
-
-        await self._wallet.base.store.write(command)
 
     async def _ask_again(self, access_token: str, key: SigningKey) -> Issued | None:
         """With the access token of before; None when the hub does not take it any more."""
@@ -153,15 +144,30 @@ class Course:
                 raise
             return None
 
-    async def _authorize(self, offer_path: str | None) -> str:
-        """An access token, written down before it is used."""
-        access = await self._ask_access(offer_path)
+    async def _authorize(self, offer_path: str | None, shown: Entry | None) -> str:
+        """An access token, written down before it is used, with what was shown before it."""
+        try:
+            access = await self._ask_access(offer_path)
+        except ScontoError:
+            if shown is not None:
+                await self._come_to("shown", shown)
+            raise
         nonce = secrets.token_bytes(NONCE_BYTES)
         sealed = self._wallet.vault.seal(access.encode(), self._purpose, nonce)
-        await self._wallet.base.store.write(
-            lambda tx: store.move_clip(tx, self._clip, "authorized", access=sealed)
-        )
+        await self._come_to("authorized", shown, sealed)
         return access
+
+    async def _come_to(self, step: str, shown: Entry | None, access: bytes | None = None) -> None:
+        """Write down how far the clip is, and once that its offer was shown."""
+        clip = self._clip
+
+        def command(tx: Tx) -> None:
+            known = store.clip(tx.connection, clip.account_id, clip.clip_id)
+            store.move_clip(tx, clip, step, access=access)
+            if shown is not None and known is not None and known.step == "begun":
+                tx.record(shown)
+
+        await self._wallet.base.store.write(command)
 
     async def _ask_access(self, offer_path: str | None) -> str:
         """The hub takes the clip, or has made the offer at a path already."""
