@@ -79,11 +79,15 @@ def server_commands(kind: str) -> typer.Typer:
             str | None, typer.Option(help="host:port to listen on, behind a proxy.")
         ] = None,
         log_level: Annotated[str, typer.Option(help="debug, info or warning.")] = "info",
+        processes: Annotated[
+            int,
+            typer.Option(help="Merchant: so many share the work; needs PostgreSQL.", min=1, max=64),
+        ] = 1,
     ) -> None:
         """Serve until a signal comes; then finish what was accepted and stop."""
         from sconto.servers.serve import serve
 
-        serve(home, kind, bind=bind, log_level=log_level)
+        serve(home, kind, bind=bind, log_level=log_level, processes=processes)
 
     commands.add_typer(_tenants(), name="tenant")
     commands.add_typer(_keys(), name="key")

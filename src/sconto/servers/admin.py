@@ -203,6 +203,7 @@ async def revoke_key(server: Server, call: Call) -> None:
         if key_id not in {key.key_id for key in access.list_api_keys(tx.connection, tenant_id)}:
             raise NotFoundError("the tenant has no such key", field="key_id")
         access.revoke_api_key(tx, tenant_id, key_id)
+        tx.announce("key", key_id)
 
     await server.base.store.write(command)
     server.base.key_ring.forget(key_id)
@@ -233,6 +234,7 @@ async def add_peer(server: Server, call: Call) -> PeerDocument:
         access.add_peer(tx, url, new.kind, new.tenant_id, scopes)
         peer = access.Peer(url, new.kind, new.tenant_id, scopes, None, None, None)
         server.peer_added(tx, peer)
+        tx.announce("peers", url)
         return peer
 
     peer: access.Peer = await base.store.write(command)

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import msgspec
 import sqlalchemy as sa
@@ -38,6 +38,7 @@ from sconto.servers.principal import (
 )
 from sconto.store import access
 from sconto.store.database import migrate
+from sconto.store.processes import ANYTHING, Change
 from sconto.store.writer import Store, Tx
 
 log = logging.getLogger("sconto.server")
@@ -58,9 +59,12 @@ class Base:
         self.clock = clock
         #: Freshness of signatures and proofs is about real time, whatever the business clock says.
         self.wall_clock = wall_clock_ms
-        self.lock = lock_home(home)
-        migrate(home.database_url)
-        self.store = Store(home.database_url, source=home.url, clock=clock)
+        self.lock: IO[str] | None = None
+        if home.process is None:  # else whoever started the processes has done it
+            self.lock = lock_home(home)
+            migrate(home.database_url)
+        self.store = Store(home.database_url, source=home.url, clock=clock, process=home.process)
+        self.store.on_change = self.changed
         self.key_ring = KeyRing()
         self.replays = ReplayGuard()
         self.pages = Pages(home)
@@ -68,6 +72,7 @@ class Base:
             "API keys", burst=100, every_ms=1000, burst_all=2000, every_all_ms=50
         )
         self.started_at_ms = wall_clock_ms()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
         """Open connections to the outside; needs the event loop."""
@@ -76,10 +81,15 @@ class Base:
         self.directory = Directory(self.store, self.http, self.real_time_ms)
         # A merchant that was put back to an old copy must know before it spends.
         self.deliverer = events.Deliverer(
-            self.store, self.client, asks_first=self.home.kind == "merchant"
+            self.store,
+            self.client,
+            asks_first=self.home.kind == "merchant",
+            delivers=self.home.is_first,
         )
         await self.directory.start()
         await self.deliverer.start()
+        if self.home.process is not None:
+            self._loop = asyncio.get_running_loop()
 
     def real_time_ms(self) -> int:
         """`wall_clock` as it is now: a simulation replaces it while the server stands."""
@@ -94,7 +104,33 @@ class Base:
 
     def close(self) -> None:
         self.store.close()
-        self.lock.close()
+        if self.lock is not None:
+            self.lock.close()
+
+    def changed(self, change: Change) -> None:
+        """This or another process has changed what is kept in memory. In any thread."""
+        if change.kind == "key":
+            self.key_ring.forget(change.subject)
+        if change == ANYTHING:
+            self.key_ring.forget_all()
+        self.soon(self._take_up, change)
+
+    def soon(self, callback: Callable[..., None], *arguments: Any) -> None:
+        """Call something in the event loop, for a change; nothing where this process is alone."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(callback, *arguments)
+
+    def _take_up(self, change: Change) -> None:
+        if change.kind == "peers" or change == ANYTHING:
+            self.directory.reload()
+        if change.kind == "alarm" or change == ANYTHING:
+            self.deliverer.look_at_alarms()
+        if change.kind == "outbox":
+            self.deliverer.wake(change.subject)
+        if change.kind == "heard":
+            self.deliverer.heard_from(change.subject)
+        if change == ANYTHING:
+            self.deliverer.wake_all()
 
     async def authenticate(self, call: Call) -> Principal:
         """Who makes this call: an API key, a session cookie, or a peer by its signature.
@@ -194,6 +230,7 @@ class Base:
             "kind": self.home.kind,
             "version": sconto.__version__,
             "peers_failing": len(self.deliverer.failures),
+            **({} if self.home.process is None else {"process": self.home.process}),
             **self._alarms(),
         }
 

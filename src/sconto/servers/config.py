@@ -43,6 +43,13 @@ class Home:
     frames_url: str | None
     keys: tuple[SigningKey, ...]
     secret: bytes = field(repr=False)
+    #: This process's number from 0, where several serve the home; None: there is but one.
+    process: int | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process does what is done once for all: delivery, expiry, making codes."""
+        return not self.process
 
     @property
     def key(self) -> SigningKey:

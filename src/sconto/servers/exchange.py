@@ -46,10 +46,21 @@ Apply = Callable[[Any, Tx, str, dict[str, Any]], None]
 
 
 class Deliverer:
-    """Sends what waits in the outbox, each destination for itself."""
+    """Sends what waits in the outbox, each destination for itself.
 
-    def __init__(self, store: Store, client: PeerClient, *, asks_first: bool = False) -> None:
+    Of several processes one `delivers`; the others only know the alarms.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        client: PeerClient,
+        *,
+        asks_first: bool = False,
+        delivers: bool = True,
+    ) -> None:
         self._asks_first = asks_first
+        self._delivers = delivers
         self._store = store
         self._client = client
         self._wake: dict[str, asyncio.Event] = {}
@@ -69,6 +80,8 @@ class Deliverer:
         with self._store.read() as connection:
             streams = exchange.streams(connection)
             self.alarms = exchange.alarmed(connection)
+        if not self._delivers:
+            return
         if self._asks_first:
             self._unasked = {s.destination for s in streams if s.last_sequence}
         for stream in streams:
@@ -81,8 +94,21 @@ class Deliverer:
         await gather_quietly(list(self._tasks.values()))
         self._tasks.clear()
 
+    def wake_all(self) -> None:
+        """Send to whom something may wait for. Event loop only."""
+        with self._store.read() as connection:
+            for stream in exchange.streams(connection):
+                self.wake(stream.destination)
+
+    def look_at_alarms(self) -> None:
+        """Another process may have raised one."""
+        with self._store.read() as connection:
+            self.alarms = exchange.alarmed(connection)
+
     def wake(self, destination: str) -> None:
         """Send to a destination now, also when it is in its back-off. Event loop only."""
+        if not self._delivers:
+            return
         event = self._wake.setdefault(destination, asyncio.Event())
         event.set()
         if destination not in self._tasks:
@@ -178,7 +204,12 @@ class Deliverer:
 
     async def _was_restored(self, peer: str) -> None:
         """The peer has more of us than we ever sent: we are an old copy of ourselves."""
-        await self._store.write(lambda tx: exchange.raise_alarm(tx, peer, RESTORED))
+
+        def command(tx: Tx) -> None:
+            exchange.raise_alarm(tx, peer, RESTORED)
+            tx.announce("alarm", peer)
+
+        await self._store.write(command)
         self.alarms.add(peer)
         log.error("this server was restored from a backup", extra={"peer": peer})
         raise PeerError(
@@ -258,6 +289,7 @@ async def _apply_once(server: Any, source: str, event: Event) -> None:
             if handle is None:
                 raise PeerError(f"no handler for {event.type}", code="event_type_unknown")
             handle(server, tx, source, event.data)
+            tx.announce("heard", source)
         except ScontoError as error:
             if tx.is_dirty:
                 raise

@@ -92,9 +92,9 @@ class BufferedHandler(logging.Handler):
                 self.flush()
 
 
-def start_logging(level: str = "info") -> None:
-    """Send all logs of this process to standard error."""
-    handler = BufferedHandler(sys.stderr)
+def start_logging(level: str = "info", *, is_buffered: bool = True) -> None:
+    """Send all logs of this process to standard error; not buffered, there is no thread for it."""
+    handler = BufferedHandler(sys.stderr) if is_buffered else logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     root.handlers = [handler]

@@ -141,6 +141,7 @@ class Directory:
 
         def keep(tx: Tx) -> None:
             access.keep_peer_keys(tx, url, keys, incarnation)
+            tx.announce("peers", url)
 
         await self._store.write(keep)
         self._keys[url] = known  # a `reload` in between has read the old ones

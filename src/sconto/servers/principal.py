@@ -77,7 +77,7 @@ def make_api_key(
 class KeyRing:
     """API keys, with a short memory so that a busy till does not read its key each time.
 
-    A revoked key stops working after `CACHE_MS` at the latest, at once in the process that revoked.
+    A revoked key stops working after `CACHE_MS` at the latest, at once where that is heard of.
     """
 
     CACHE_MS = 5_000
@@ -88,6 +88,9 @@ class KeyRing:
 
     def forget(self, key_id: str) -> None:
         self._known.pop(key_id, None)
+
+    def forget_all(self) -> None:
+        self._known.clear()
 
     def principal(self, text: str, now_ms: int, read: Callable[[], Any]) -> Principal:
         """The principal of an API key's text.

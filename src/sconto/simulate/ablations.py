@@ -133,10 +133,10 @@ def no_common_commit(world: "World") -> AbstractContextManager[None]:
     """Statistics are counted in a second transaction, which a crash in between forgets."""
     commit, add = Store._commit, journal._add
 
-    def twice(store: Store, jobs: Any) -> Exception | None:
+    def twice(store: Store, jobs: Any, alone: bool) -> Exception | None:
         folds: list[Any] = []
         with _instead((journal, "_add", lambda connection, fold: folds.append(fold))):
-            error = commit(store, jobs)
+            error = commit(store, jobs, alone)
         if error is None and folds:
             with store._connection.begin():
                 for fold in folds:
@@ -151,7 +151,7 @@ def no_outbox(world: "World") -> AbstractContextManager[None]:
     world.at_least = ("crash_after",)
     commit, append = Store._commit, exchange.append
 
-    def twice(store: Store, jobs: Any) -> Exception | None:
+    def twice(store: Store, jobs: Any, alone: bool) -> Exception | None:
         drafts: list[Any] = []
 
         def later(connection: Any, source: str, now_ms: int, events: Any) -> set[str]:
@@ -159,7 +159,7 @@ def no_outbox(world: "World") -> AbstractContextManager[None]:
             return set()
 
         with _instead((exchange, "append", later)):
-            error = commit(store, jobs)
+            error = commit(store, jobs, alone)
         if error is None and drafts:
             with store._connection.begin():
                 told = append(store._connection, store.source, store.clock(), drafts)

@@ -149,7 +149,9 @@ class World:
         self.nemesis.choose(self.at_least)
         self.run_of.faults = self.nemesis.chosen
 
-    def _make_store(self, url: str, *, source: str, clock: Callable[[], int]) -> Any:
+    def _make_store(
+        self, url: str, *, source: str, clock: Callable[[], int], process: int | None
+    ) -> Any:
         host = next(host for host in self.hosts if host.url == source)
         return host.make_store(url, source=source, clock=clock)
 

@@ -24,6 +24,7 @@ from sconto.store.schema import (
     allotments,
     budgets,
     limit_counters,
+    portions,
     redemption_counters,
     redemptions,
     transfers,
@@ -57,6 +58,7 @@ def check(connection: sa.Connection) -> Checked:
     """Look at all budgets, parts and counters of a datastore."""
     used = _used(connection)
     parts = [dict(row) for row in connection.execute(sa.select(allotments)).mappings()]
+    _add_portions(connection, parts)
     caps = {
         str(row["promotion_id"]): dict(row)
         for row in connection.execute(sa.select(budgets)).mappings()
@@ -67,6 +69,14 @@ def check(connection: sa.Connection) -> Checked:
         *_counter_faults(connection),
     ]
     return Checked(len(caps), len(parts), used.number, faults)
+
+
+def _add_portions(connection: sa.Connection, parts: list[dict[str, Any]]) -> None:
+    """What processes have taken of a part is left of it too."""
+    by_id = {part["allotment_id"]: part for part in parts}
+    for row in connection.execute(sa.select(portions)).mappings():
+        for name in ("left_uses", "left_minor"):
+            by_id[row["allotment_id"]][name] += row[name]
 
 
 class _Used(NamedTuple):

@@ -22,6 +22,8 @@ from sconto.base.errors import InvalidInputError, UnavailableError
 
 #: Seconds that PostgreSQL may take to answer one statement before we give up on it.
 STATEMENT_TIMEOUT_S = 30
+#: Seconds after which PostgreSQL gives up a transaction in which nothing happens.
+IDLE_IN_TRANSACTION_S = 10
 CONNECT_TIMEOUT_S = 5
 READERS_MAX = 8
 
@@ -73,6 +75,8 @@ def _not_a_database(what: str) -> InvalidInputError:
 
 def _postgresql(url: URL, *, read_only: bool) -> Engine:
     options = [f"-c statement_timeout={STATEMENT_TIMEOUT_S * 1000}", "-c timezone=UTC"]
+    # A process that stands still must not keep its locks from the others.
+    options.append(f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_S * 1000}")
     if read_only:
         options.append("-c default_transaction_read_only=on")
         options.append(r"-c default_transaction_isolation=repeatable\ read")

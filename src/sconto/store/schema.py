@@ -366,6 +366,18 @@ allotments = sa.Table(
     _one_of("state", "open", "closed", "written_off"),
 )
 
+portions = sa.Table(
+    "portions",  # holder: what each of its processes took of an allotment, to spend it alone
+    metadata,
+    sa.Column("allotment_id", sa.ForeignKey("allotments.allotment_id"), primary_key=True),
+    sa.Column("process", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("left_uses", _Count, nullable=False),
+    sa.Column("left_minor", _Minor, nullable=False),
+    sa.Column("spent_at_ms", _Instant, nullable=False),
+    sa.CheckConstraint("left_uses >= 0", name="left_uses"),
+    sa.CheckConstraint("left_minor >= 0", name="left_minor"),
+)
+
 allotment_requests = sa.Table(
     "allotment_requests",  # hub: merchants that were refused, for when something is free again
     metadata,

@@ -14,6 +14,9 @@ idempotency replies of all of them, and commits once. Only then are the replies 
 4. When the connection is lost before the commit, nothing was changed and the batch runs once more.
    When PostgreSQL's answer to the commit is lost, it is asked what became of the transaction; as
    long as that is not known, nobody is told anything.
+5. Where several processes write (`store.processes`), a command runs alone unless it is given as
+   one that may run beside others. What fails so is run again alone: another process was quicker,
+   and what it did is known then.
 """
 
 import asyncio
@@ -27,6 +30,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 import psycopg
@@ -35,8 +39,9 @@ from sqlalchemy.exc import DBAPIError
 
 from sconto.base.errors import ScontoError, UnavailableError
 from sconto.ledger import Entry
-from sconto.store import exchange, journal
+from sconto.store import exchange, journal, processes
 from sconto.store.database import connect, open_engine
+from sconto.store.processes import Change
 
 #: Commands to one commit.
 BATCH_MAX = 128
@@ -61,17 +66,20 @@ L = TypeVar("L", bound=Late)
 class Tx:
     """One transaction of the writer: its connection, and what its commands append at the end."""
 
-    def __init__(self, connection: sa.Connection, now_ms: int) -> None:
+    def __init__(self, connection: sa.Connection, now_ms: int, process: int | None = None) -> None:
         #: The connection without what was put off: only for tables that nothing is put off for,
         #: or for who looks at what was put off too.
         self.apart = connection
         self._late: dict[type[Late], Late] = {}
         #: The server's clock at the start of the batch.
         self.now_ms = now_ms
+        #: This process's number, where there are several.
+        self.process = process
         self.is_dirty = False
         self.entries: list[Entry] = []
         self.events: list[exchange.Draft] = []
         self.callbacks: list[Callable[[], None]] = []
+        self.changes: list[Change] = []
         #: What the batch must see of its own appended rows, by a key of the caller's choice.
         self.seen: dict[Any, Any] = {}
 
@@ -132,12 +140,18 @@ class Tx:
         """Run `callback` in the writer thread once the batch is durable."""
         self.callbacks.append(callback)
 
+    def announce(self, kind: str, subject: str) -> None:
+        """Tell every process of this server, this one too, once the batch is durable."""
+        self.changes.append(Change(kind, subject))
+
 
 class _Job(NamedTuple):
     command: Callable[[Tx], Any]
     #: Both take (value, error) and are settled after the commit, the first one on its loop.
     future: "asyncio.Future[Any] | Future[Any]"
     loop: asyncio.AbstractEventLoop | None = None
+    #: Whether it may run beside commands of other processes.
+    is_beside: bool = False
 
 
 class _Reply(NamedTuple):
@@ -155,6 +169,8 @@ class Store:
 
     With `on_queued` there is no thread: it is called whenever a command has begun to wait, and
     whoever gave it calls `run_batch`. The simulation chooses the moments of commits in this way.
+
+    `process` is this process's number where several of one server share the database.
     """
 
     def __init__(
@@ -164,10 +180,14 @@ class Store:
         source: str,
         clock: Callable[[], int],
         on_queued: Callable[[], None] | None = None,
+        process: int | None = None,
     ) -> None:
+        self.process = process
         self.source = source
         self.clock = clock
         self.on_commit: Callable[[set[str]], None] = lambda destinations: None
+        #: Called with what a durable batch of this or another process has announced.
+        self.on_change: Callable[[Change], None] = lambda change: None
         #: How many batches are durable; it grows before the replies of a batch are released.
         self.commits = 0
         self._write_engine = open_engine(url)
@@ -179,6 +199,9 @@ class Store:
         self._on_queued = on_queued
         #: Called with `committing` and `committed`, where the simulation lets a process die.
         self.on_point: Callable[[str], None] = lambda point: None
+        self._news: processes.News | None = None
+        if process is not None:
+            self._news = processes.News(url, process, self._heard)
         self._thread: threading.Thread | None = None
         if on_queued is None:
             self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -206,15 +229,18 @@ class Store:
         except DBAPIError as error:
             raise _as_answer(error) from error
 
-    async def write(self, command: Callable[[Tx], Any]) -> Any:
+    async def write(self, command: Callable[[Tx], Any], *, is_beside: bool = False) -> Any:
         """Run a command and wait until its effect is durable; gives what it returned.
+
+        `is_beside`: it may run beside such commands of other processes; guards and unique
+        constraints see to it that it fails where it has read what is not so any more.
 
         Raises what the command raised, or UnavailableError when the queue is full, the store is
         closing or the disk cannot take it; then nothing was changed.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._put(_Job(command, future, loop))
+        self._put(_Job(command, future, loop, is_beside))
         return await future
 
     def write_now(self, command: Callable[[Tx], Any]) -> Any:
@@ -233,6 +259,8 @@ class Store:
                 self._queue.put(None)
         if self._thread is not None:
             self._thread.join()
+        if self._news is not None:
+            self._news.close()
         self._connection.close()
         self._write_engine.dispose()
         self._read_engine.dispose()
@@ -265,6 +293,9 @@ class Store:
             self._work(batch)
         return len(batch)
 
+    def _heard(self, change: Change) -> None:
+        self.on_change(change)
+
     def _run(self) -> None:
         while True:
             jobs = [self._queue.get()]
@@ -275,41 +306,57 @@ class Store:
                     break
             batch = [job for job in jobs if job is not None]
             try:
-                if batch:
+                if self.process is None:
                     self._work(batch)
+                else:
+                    for is_beside, group in groupby(batch, key=lambda job: job.is_beside):
+                        self._work(list(group), alone=not is_beside)
             except BaseException as error:
                 _die(error)
             if len(batch) < len(jobs):
                 return
 
-    def _work(self, batch: list[_Job]) -> None:
+    def _work(self, batch: list[_Job], *, alone: bool = True) -> None:
         """See that every job of a batch is answered, and that none spoils it for the others."""
-        error = self._commit(batch)
+        if not batch:
+            return
+        error = self._commit(batch, alone)
         if error is not None and _is_lost(error):
-            error = self._commit(batch)
+            error = self._commit(batch, alone)
         if error is None:
             return
-        if len(batch) == 1 or _is_lost(error):
+        if not alone and not _is_lost(error):
+            self._work(batch)
+        elif len(batch) == 1 or _is_lost(error):
             _release([_Reply(job, None, _as_answer(error)) for job in batch])
         else:
             for job in batch:
                 self._work([job])
 
-    def _commit(self, jobs: list[_Job]) -> Exception | None:
+    def _commit(self, jobs: list[_Job], alone: bool) -> Exception | None:
         """Run, commit and release the replies; or give the error, and nothing has happened."""
         replies: list[_Reply] = []
         destinations: set[str] = set()
         callbacks: list[Callable[[], None]] = []
+        changes: list[Change] = []
         ticket: str | None = None
         try:
             self._begin_again()
             with self._connection.begin():
-                tx = Tx(self._connection, self.clock())
+                if self.process is not None:
+                    processes.enter(self._connection, alone=alone)
+                tx = Tx(self._connection, self.clock(), self.process)
                 for job in jobs:
                     replies.append(self._run_command(tx, job))
+                tx.catch_up()
+                if not alone and (tx.entries or tx.events):
+                    processes.enter_tail(tx.connection)
                 journal.append(tx.connection, tx.entries)
                 destinations = exchange.append(tx.connection, self.source, tx.now_ms, tx.events)
-                callbacks = tx.callbacks
+                callbacks, changes = tx.callbacks, tx.changes
+                if self.process is not None:
+                    sent = [Change("outbox", one) for one in sorted(destinations)]
+                    processes.announce(tx.connection, self.process, [*changes, *sent])
                 ticket = self._ticket()
                 self.on_point("committing")
         except Exception as error:
@@ -321,6 +368,8 @@ class Store:
         self.on_point("committed")
         for callback in callbacks:
             callback()
+        for change in changes:
+            self.on_change(change)
         _release(replies)
         if destinations:
             self.on_commit(destinations)
@@ -328,13 +377,14 @@ class Store:
 
     def _run_command(self, tx: Tx, job: _Job) -> _Reply:
         tx.is_dirty = False
-        callbacks = len(tx.callbacks)
+        callbacks, changes = len(tx.callbacks), len(tx.changes)
         try:
             return _Reply(job, job.command(tx), None)
         except ScontoError as refusal:
             if tx.is_dirty:
                 raise
             del tx.callbacks[callbacks:]
+            del tx.changes[changes:]
             return _Reply(job, None, refusal)
 
     def _ticket(self) -> str | None:

@@ -54,6 +54,7 @@ from sconto.servers.merchant.stock import Stock
 from sconto.servers.peers import gather_quietly
 from sconto.store import access, ledger
 from sconto.store import promotions as promotion_store
+from sconto.store.processes import ANYTHING, Change
 from sconto.store.writer import Tx
 
 log = logging.getLogger("sconto.merchant")
@@ -88,7 +89,7 @@ class Merchant:
         self.shelf = Shelf(self.base.store)
         self.shelf.load()
         self.stock = Stock(self.base.store, home.url)
-        self.mint = Mint(self.base.store, home.secret)
+        self.mint = Mint(self.base.store, home.secret, makes=home.is_first)
         #: A till's key serves many shoppers, of whom some mistype.
         self.code_guesses = Guesses(
             "codes", burst=1000, every_ms=100, burst_all=5000, every_all_ms=20
@@ -97,16 +98,19 @@ class Merchant:
         self._asked: dict[str, tuple[int, Amounts]] = {}
         #: When promotions were last redeemed or reserved (milliseconds), since the start.
         self.spent_at_ms: dict[str, int] = {}
+        self.base.store.on_change = self.changed
 
     async def start(self) -> None:
         await self.base.start()
         self.status_lists = StatusLists(self.base)
         self.mint.start()
-        self._expiry = asyncio.create_task(self._expire(), name="expire reservations")
+        self._expiry: asyncio.Task[None] | None = None
+        if self.base.home.is_first:
+            self._expiry = asyncio.create_task(self._expire(), name="expire reservations")
 
     async def stop(self) -> None:
         await self.mint.stop()
-        await gather_quietly([self._expiry])
+        await gather_quietly([] if self._expiry is None else [self._expiry])
         await self.status_lists.close()
         await self.base.stop()
 
@@ -129,7 +133,25 @@ class Merchant:
         )
 
     def promotion_changed(self, tx: Tx, promotion: promotion_store.Promotion) -> None:
-        tx.after_commit(lambda: self.shelf.refresh(promotion.promotion_id))
+        tx.announce("promotion", promotion.promotion_id)
+
+    def changed(self, change: Change) -> None:
+        """What this or another process has changed is taken up. In any thread."""
+        kind, subject = change
+        if kind == "promotion":
+            self.shelf.refresh(subject)
+        elif kind == "asked":
+            uses, minor, at_ms, promotion_id = subject.split(" ", 3)
+            self._asked[promotion_id] = int(at_ms), Amounts(int(uses), int(minor))
+        elif kind == "granted":
+            # The hub answered: it may be asked again when this runs low too.
+            self._asked.pop(subject, None)
+        elif kind == "codes":
+            self.base.soon(self.mint.wake)
+        elif change == ANYTHING:
+            self.shelf.load()
+            self._asked.clear()
+        self.base.changed(change)
 
     def peer_added(self, tx: Tx, peer: access.Peer) -> None:
         """A hub introduces itself by sending its promotions; nothing is needed here."""
@@ -138,13 +160,6 @@ class Merchant:
         """Whether the hub was asked for so much of a promotion and may still answer."""
         asked_at_ms, asked = self._asked.get(promotion_id, (-ASK_AGAIN_MS, Amounts(0, 0)))
         return asked_at_ms + ASK_AGAIN_MS > now_ms and needed.fits(asked)
-
-    def has_asked(self, promotion_id: str, needed: Amounts, now_ms: int) -> None:
-        self._asked[promotion_id] = now_ms, needed
-
-    def has_more(self, promotion_id: str) -> None:
-        """The hub answered: it may be asked again when this runs low too."""
-        self._asked.pop(promotion_id, None)
 
     async def _expire(self) -> None:
         while True:

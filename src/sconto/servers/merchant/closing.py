@@ -45,8 +45,9 @@ def close_requested(server: "Merchant", tx: Tx, source: str, data: dict[str, Any
     part = ledger.get(tx.connection, event.allotment_id)
     if part is None or part.state != "open" or _hub_of(tx, part.promotion_id) != source:
         return
-    spent_at_ms = server.spent_at_ms.get(part.promotion_id)
-    if spent_at_ms is None or spent_at_ms + IDLE_MS <= tx.now_ms:
+    here = server.spent_at_ms.get(part.promotion_id, 0)
+    spent_at_ms = max(here, ledger.last_spent_at_ms(tx.connection, part.allotment_id))
+    if spent_at_ms + IDLE_MS <= tx.now_ms:
         _close(tx, source, part)
 
 

@@ -119,6 +119,7 @@ async def add_code_job(server: "Merchant", call: Call) -> Answer:
             wanted=new.count,
             content_hash=content,
         )
+        tx.announce("codes", new.job_id)
         return _document(tx.connection, job)
 
     document = await server.base.store.write(command)

@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from functools import partial
 from itertools import islice
 
-from sconto.base.errors import ConflictError, InvalidInputError, UnavailableError, invariant
+from sconto.base.errors import ConflictError, InvalidInputError, UnavailableError
 from sconto.store import codes
 from sconto.store.codes import CodeJob
 from sconto.store.writer import Store, Tx
@@ -32,29 +32,39 @@ PAGE = 1000
 #: Codes that are made before others have their turn: about a millisecond.
 SLICE = 50
 RETRY_S = 1.0
+#: An import of another process that has not gone on for this long has ended with that process.
+ABANDONED_S = 60.0
+LOOK_AGAIN_S = 20.0
 
 
 class Mint:
     """The unique codes of a merchant: made, imported, exported, looked up."""
 
-    def __init__(self, store: Store, secret: bytes) -> None:
+    def __init__(self, store: Store, secret: bytes, *, makes: bool = True) -> None:
+        #: Of several processes, one makes codes; imports are of whoever received the file.
+        self._makes = makes
         self._store = store
         self._key = hmac.digest(secret, b"unique codes", "sha256")
         self._digest_key = hmac.digest(secret, b"digests of unique codes", "sha256")
         #: Promotion and job of the imports whose file is in memory.
         self._importing: set[tuple[str, str]] = set()
+        #: Imports that another process may be at: how far they were, and since when.
+        self._seen: dict[tuple[str, str], tuple[CodeJob, float]] = {}
         self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
         self._batch = BATCH_MIN
         self._commits = 0
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="unique codes")
+        if self._makes:
+            self._task = asyncio.create_task(self._run(), name="unique codes")
         self._wake.set()  # a job may wait since before the last stop
 
     async def stop(self) -> None:
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
 
     def wake(self) -> None:
         """There is a new job."""
@@ -71,7 +81,9 @@ class Mint:
             try:
                 if not await self._turn():
                     self._wake.clear()
-                    await self._wake.wait()
+                    again_s = None if self._store.process is None else LOOK_AGAIN_S
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._wake.wait(), again_s)
             except Exception:
                 log.exception("a job of unique codes failed; trying again")
                 await asyncio.sleep(RETRY_S)
@@ -80,13 +92,29 @@ class Mint:
         """One batch of each job; False when there is nothing to do."""
         with self._store.read() as connection:
             waiting = codes.unfinished(connection)
-        mine = [x for x in waiting if (x.promotion_id, x.job_id) not in self._importing]
+        mine = [job for job in waiting if job.kind == "made" or self._is_abandoned(job)]
         for job in mine:
             if job.kind == "made":
                 await self._make(job)
             else:
                 await self._undo(job)
         return bool(mine)
+
+    def _is_abandoned(self, job: CodeJob) -> bool:
+        """Whether nobody is importing any more: another process would have gone on by now."""
+        name = (job.promotion_id, job.job_id)
+        if name in self._importing:
+            return False
+        if self._store.process is None or job.state == "undone":
+            return True
+        now_s = asyncio.get_running_loop().time()
+        before, since_s = self._seen.get(name, (None, now_s))
+        if before != job:
+            self._seen[name] = (job, now_s)
+        elif since_s + ABANDONED_S <= now_s:
+            del self._seen[name]
+            return True
+        return False
 
     async def _make(self, job: CodeJob) -> None:
         hashes: list[bytes] = []
@@ -175,8 +203,9 @@ class Mint:
                 return job  # the same request was made before
             for page in _pages(list(rows)):
                 after = await self._step(job, page)
-                invariant(after is not None, "only who imports a file changes its job")
-                job = after or job
+                if after is None:  # the same file is being imported by another process
+                    raise in_progress()
+                job = after
                 if job.done < job.next_number:
                     self._refuse_known(page, rows, but=job.number)
                     raise UnavailableError(

@@ -115,7 +115,7 @@ def _tell(server: "Merchant", tx: Tx, promotion: store.Promotion, *, is_accepted
         tx.send(promotion.hub, f"sconto.promotion.{kind}.v1", promotion.promotion_id, data)
         if not is_accepted:
             closing.close_all(server, tx, promotion.promotion_id, promotion.hub)
-    tx.after_commit(lambda: server.shelf.refresh(promotion.promotion_id))
+    tx.announce("promotion", promotion.promotion_id)
 
 
 # --- events from hubs -----------------------------------------------------------------------------
@@ -230,7 +230,7 @@ def promotion_changed(server: "Merchant", tx: Tx, source: str, data: dict[str, A
     )
     if event.status == "ended":
         closing.close_all(server, tx, terms.promotion_id, source)
-    tx.after_commit(lambda: server.shelf.refresh(terms.promotion_id))
+    tx.announce("promotion", terms.promotion_id)
 
 
 def allotment_granted(server: "Merchant", tx: Tx, source: str, data: dict[str, Any]) -> None:
@@ -267,7 +267,7 @@ def allotment_granted(server: "Merchant", tx: Tx, source: str, data: dict[str, A
     )
     if not promotion.is_accepted or promotion.status == "ended":
         closing.close_all(server, tx, event.promotion_id, source)  # it came too late
-    tx.after_commit(lambda: server.has_more(event.promotion_id))
+    tx.announce("granted", event.promotion_id)
 
 
 def token_issued(server: "Merchant", tx: Tx, source: str, data: dict[str, Any]) -> None:

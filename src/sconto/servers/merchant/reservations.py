@@ -44,7 +44,7 @@ async def redeem_reserved(server: "Merchant", call: Call) -> OrderDocument:
             settle_own(server, tx, one)
         return document_of(tx.connection, find_order(tx.connection, order.order_id))
 
-    done: OrderDocument = await server.base.store.write(command)
+    done: OrderDocument = await server.base.store.write(command, is_beside=True)
     return done
 
 
@@ -65,7 +65,7 @@ async def release(server: "Merchant", call: Call) -> OrderDocument:
         end_reservation(server, tx, order, "released")
         return document_of(tx.connection, find_order(tx.connection, order.order_id))
 
-    done: OrderDocument = await server.base.store.write(command)
+    done: OrderDocument = await server.base.store.write(command, is_beside=True)
     return done
 
 

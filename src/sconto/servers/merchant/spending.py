@@ -174,8 +174,7 @@ def _ask_for_more(server: "Merchant", tx: Tx, hub: str, promotion_id: str, neede
     if server.asked_lately(promotion_id, needed, tx.now_ms):
         return
     tx.seen[asked] = needed
-    now_ms = tx.now_ms
-    tx.after_commit(lambda: server.has_asked(promotion_id, needed, now_ms))
+    tx.announce("asked", f"{needed.uses} {needed.minor} {tx.now_ms} {promotion_id}")
     tx.send(
         hub,
         "sconto.allotment.requested.v1",

@@ -9,6 +9,7 @@ at, so that nothing is given that is not there.
     budgets.py   a budget's balances, and moves between its accounts by double entry
     grants.py    at the server that promises: grant, settle, reverse, reclaim
     losses.py    written off, and found again: silent holders, restored servers
+    portions.py  what one of several processes took of an allotment
     spending.py  at the server that spends: accept, spend, close
 """
 
@@ -16,6 +17,7 @@ from sconto.store.ledger.budgets import budget_of, move, open_budget, top_up
 from sconto.store.ledger.grants import extend, grant, reclaim, settle, unsettle
 from sconto.store.ledger.losses import begin_epoch, reopen, take_up, write_off, write_off_own
 from sconto.store.ledger.parts import Allotment, get, give_back, insert, of_promotion, open_of
+from sconto.store.ledger.portions import last_spent_at_ms
 from sconto.store.ledger.spending import (
     accept,
     available,
@@ -42,6 +44,7 @@ __all__ = [
     "give_back",
     "grant",
     "insert",
+    "last_spent_at_ms",
     "move",
     "of_promotion",
     "open_budget",

@@ -9,7 +9,16 @@ from sconto.base.errors import invariant
 from sconto.ledger import UNLIMITED, Amounts
 from sconto.ledger.budget import Account
 from sconto.store.ledger.budgets import UNITS, budget_of, move, move_units, transfer
-from sconto.store.ledger.parts import COLUMNS, Allotment, allotment_of, end, get, insert, take
+from sconto.store.ledger.parts import (
+    COLUMNS,
+    Allotment,
+    allotment_of,
+    end,
+    gather,
+    get,
+    insert,
+    take,
+)
 from sconto.store.schema import allotments, budgets
 from sconto.store.writer import Tx
 
@@ -88,6 +97,7 @@ def write_off_own(tx: Tx, part: Allotment) -> Amounts:
         return Amounts(0, 0)
     caps = zip(part.left, budget.cap, strict=True)
     lost = Amounts(*(0 if cap >= UNLIMITED else left for left, cap in caps))
+    gather(tx, part.allotment_id)
     invariant(take(tx, part.allotment_id, lost) is not None, "an open part has what it showed")
     move(tx, part, Account.OPEN, Account.WRITTEN_OFF, lost, "write_off", part.allotment_id)
     return lost

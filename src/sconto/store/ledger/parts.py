@@ -1,13 +1,13 @@
 """An allotment's row: to find it, to take units from it, to give units back to it."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from sconto.base.errors import invariant
 from sconto.ledger import Amounts
 from sconto.store.prepared import Prepared, Row, insert_into
-from sconto.store.schema import allotments
+from sconto.store.schema import allotments, portions
 from sconto.store.writer import Tx
 
 
@@ -19,6 +19,7 @@ class Allotment(NamedTuple):
     holder: str
     incarnation: str
     granted: Amounts
+    #: In its own row and in the portions of the holder's processes together.
     left: Amounts
     state: str
     #: Incarnation of the server that granted it.
@@ -95,6 +96,7 @@ def give_back(tx: Tx, allotment_id: str, amounts: Amounts, *, state: str = "open
 
 def end(tx: Tx, row: Allotment, state: str, left: Amounts) -> None:
     """An open part, as it was read in this transaction, is that no more; `left` stays in it."""
+    gather(tx, row.allotment_id)
     ended = tx.write(
         sa.update(allotments)
         .where(
@@ -106,6 +108,14 @@ def end(tx: Tx, row: Allotment, state: str, left: Amounts) -> None:
         .values(state=state, left_uses=left.uses, left_minor=left.minor)
     )
     invariant(ended.rowcount == 1, "an allotment has what it showed in the same transaction")
+
+
+def gather(tx: Tx, allotment_id: str) -> None:
+    """What processes have of a part goes back into its row; nobody may be spending beside us."""
+    taken = _GATHER.rows(tx.changing(), allotment_id=allotment_id)
+    if taken:
+        whole = Amounts(sum(row[0] for row in taken), sum(row[1] for row in taken))
+        invariant(give_back(tx, allotment_id, whole), "portions are of open parts")
 
 
 def check_not_negative(amounts: Amounts) -> None:
@@ -127,7 +137,7 @@ def allotment_of(row: Row) -> Allotment:
     )
 
 
-COLUMNS = [
+_ROW = [
     allotments.c[name]
     for name in (
         "allotment_id",
@@ -143,6 +153,22 @@ COLUMNS = [
         "is_closing",
         "proof",
     )
+]
+
+
+def _with_portions(column: sa.Column[int], of_process: sa.Column[int]) -> sa.ColumnElement[int]:
+    taken = (
+        sa.select(sa.cast(sa.func.sum(of_process), sa.BigInteger))
+        .where(portions.c.allotment_id == allotments.c.allotment_id)
+        .scalar_subquery()
+    )
+    return (column + sa.func.coalesce(taken, 0)).label(column.name)
+
+
+#: An allotment with all that is left of it.
+COLUMNS: list[sa.ColumnElement[Any]] = [
+    _with_portions(one, portions.c[one.name]) if one.name.startswith("left_") else one
+    for one in _ROW
 ]
 USES: sa.BindParameter[int] = sa.bindparam("uses", type_=sa.BigInteger)
 MINOR: sa.BindParameter[int] = sa.bindparam("minor", type_=sa.BigInteger)
@@ -164,7 +190,7 @@ def _taking(state: str) -> Prepared:
             left_uses=allotments.c.left_uses - USES,
             left_minor=allotments.c.left_minor - MINOR,
         )
-        .returning(*COLUMNS)
+        .returning(*_ROW)
     )
 
 
@@ -182,5 +208,10 @@ def _giving_back(state: str) -> Prepared:
 _TAKE = {state: _taking(state) for state in ("open", "written_off")}
 _GIVE_BACK = {state: _giving_back(state) for state in ("open", "written_off")}
 _INSERT = Prepared(
-    insert_into(allotments, *(one.name for one in COLUMNS), "created_at_ms"),
+    insert_into(allotments, *(one.name for one in _ROW), "created_at_ms"),
+)
+_GATHER = Prepared(
+    sa.delete(portions)
+    .where(portions.c.allotment_id == sa.bindparam("allotment_id"))
+    .returning(portions.c.left_uses, portions.c.left_minor)
 )

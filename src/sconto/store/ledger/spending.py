@@ -14,10 +14,12 @@ from sconto.store.ledger.parts import (
     Allotment,
     allotment_of,
     check_not_negative,
+    gather,
     get,
     insert,
     take,
 )
+from sconto.store.ledger.portions import take_portion
 from sconto.store.prepared import Prepared
 from sconto.store.schema import allotments
 from sconto.store.writer import Tx
@@ -55,10 +57,10 @@ class _Spent:
         self.transfers: list[dict[str, Any]] = []
 
     def do(self, tx: Tx) -> None:
-        for allotment_id, amounts in self.taken.items():
-            left = take(tx, allotment_id, amounts)
-            invariant(left is not None, "a part has what it showed to the batch")
-        for promotion_id, amounts in self.settled.items():
+        # In one order, so that processes do not wait for each other in a circle.
+        for allotment_id, amounts in sorted(self.taken.items()):
+            invariant(_take(tx, allotment_id, amounts), "a part has what it showed to the batch")
+        for promotion_id, amounts in sorted(self.settled.items()):
             move_units(tx, promotion_id, "open", "spent", amounts)
         if self.transfers:
             INSERT_TRANSFER.run_many(tx.apart, self.transfers)
@@ -84,8 +86,8 @@ def spend(tx: Tx, allotment_id: str, amounts: Amounts) -> Allotment:
     check_not_negative(amounts)
     late = tx.late(_Spent)
     part = late.parts.get(allotment_id)
-    if part is None:
-        part = take(tx, allotment_id, amounts)
+    if part is None and _take(tx, allotment_id, amounts):
+        part = get(tx.connection, allotment_id)
         if part is not None:
             return part
     if part is None or part.state != "open" or not amounts.fits(part.left):
@@ -106,6 +108,16 @@ def settle_own(tx: Tx, promotion_id: str, holder: str, amounts: Amounts, referen
     late.transfers.append(
         transfer_row(tx, promotion_id, opened(holder), Account.SPENT, amounts, "settle", reference)
     )
+
+
+def _take(tx: Tx, allotment_id: str, amounts: Amounts) -> bool:
+    """Take units of a part: for this process, where there are several."""
+    if tx.process is not None:
+        return take_portion(tx, tx.process, allotment_id, amounts)
+    if take(tx, allotment_id, amounts) is not None:
+        return True
+    gather(tx, allotment_id)  # there were several processes once
+    return take(tx, allotment_id, amounts) is not None
 
 
 def _sum(known: Amounts | None, added: Amounts) -> Amounts:
@@ -131,6 +143,7 @@ def close(tx: Tx, allotment_id: str) -> Amounts:
     row = get(tx.connection, allotment_id)
     if row is None or row.state != "open":
         return Amounts(0, 0)
+    gather(tx, allotment_id)
     tx.write(
         sa.update(allotments)
         .where(allotments.c.allotment_id == allotment_id)
