@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from sqlalchemy.exc import IntegrityError
 
 from sconto.base.errors import InvalidInputError, UnavailableError
-from sconto.store import Store, migrate, open_engine
+from sconto.store import Store, database, migrate, open_engine
 from sconto.store.schema import metadata
 
 
@@ -95,6 +98,38 @@ def test_data_survives_another_migration(
     again = open_store(database_url)
     with again.read() as connection:
         assert connection.execute(sa.text("SELECT name FROM tenants")).scalar_one() == "A"
+
+
+def test_tokens_survive_that_their_table_is_made_anew(database_url: str) -> None:
+    """Goal: SQLite cannot change a CHECK, so the table is copied. Method: a token from before."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
+    engine = open_engine(database_url)
+    insert = """INSERT INTO tokens (token_id, clip_id, promotion_id, terms_digest, frame_id, hub,
+        merchant, wallet, handle, status, clipped_at_ms)
+        VALUES (:id, :id, 'p', 'd', 'f', 'h', 'm', 'w', :id, :status, 1)"""
+
+    def add(token_id: str, status: str) -> None:
+        with engine.begin() as connection:
+            connection.execute(sa.text(insert), {"id": token_id, "status": status})
+
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "0003")
+        add("old", "issued")
+        with pytest.raises(IntegrityError):
+            add("early", "moved")
+        migrate(database_url)
+        add("new", "moved")
+        for token_id, status in (("old", "issued"), ("other", "lost")):
+            with pytest.raises(IntegrityError):
+                add(token_id, status)
+        with engine.connect() as connection:
+            found = connection.execute(sa.text("SELECT token_id, status FROM tokens ORDER BY 1"))
+            assert [tuple(row) for row in found] == [("new", "moved"), ("old", "issued")]
+    finally:
+        engine.dispose()
 
 
 # --- opening --------------------------------------------------------------------------------------
