@@ -117,16 +117,12 @@ class Limit(Document):
     uses: Annotated[int, Meta(ge=1, le=10**12)] | None = None
     amount_minor: Annotated[int, Meta(ge=1, le=AMOUNT_MINOR_MAX)] | None = None
     period: Literal["ever", "day", "week", "month", "year"] = "ever"
-    #: The last grant may be smaller than promised, so that the budget is used up to the cent.
-    allow_partial: bool = False
 
     def __post_init__(self) -> None:
         if (self.uses is None) == (self.amount_minor is None):
             raise ValueError("a limit is `uses` or `amount_minor`, one of them")
         if ("attribute" in self.per) != (self.attribute is not None):
             raise ValueError("`attribute` names the attribute that stands in `per`")
-        if self.allow_partial and self.amount_minor is None:
-            raise ValueError("`allow_partial` goes with `amount_minor`")
 
 
 class Terms(Document):

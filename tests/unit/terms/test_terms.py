@@ -110,7 +110,6 @@ def test_a_misspelt_name_is_an_error_that_suggests_the_right_one(
         ("funding", {"shares": [{"party": "a", "basis_points": 5000}] * 2}, "funding"),
         ("limits", [{}], "limits[0]"),
         ("limits", [{"uses": 1, "amount_minor": 1}], "limits[0]"),
-        ("limits", [{"uses": 1, "allow_partial": True}], "limits[0]"),
         ("limits", [{"uses": 1, "per": ["attribute"]}], "limits[0]"),
         ("limits", [{"uses": 1, "per": []}], "limits[0].per"),
         ("benefits.0", {"type": "tiered", "measure": "subtotal", "tiers": [
@@ -177,7 +176,7 @@ def test_the_budget_is_what_limits_the_promotion_as_a_whole_for_ever() -> None:
         {"uses": 100},
         {"uses": 90, "period": "day"},
         {"uses": 80, "per": ["shopper"]},
-        {"amount_minor": 5000, "allow_partial": True},
+        {"amount_minor": 5000},
     ]
     assert terms_from({**GOOD, "limits": limits}).budget() == (100, 5000)
     assert terms_from(GOOD).budget() == (None, None)
