@@ -5,10 +5,10 @@ Out: a `Decision`: what applies, from which allotment each discount is taken, an
 for want of it. Never: a database, a clock. `servers/merchant` stores what is decided here.
 
 1. The engine says what applies (`sconto.cart`); it knows no stock.
-2. What applies must be covered: one use and its whole amount from one open allotment. A promotion
-   that is not covered is taken out and the cart is evaluated again, so that another may take its
-   place and no cent is promised that cannot be given. Of several tokens or unique codes of one
-   promotion only those that are not covered are taken out.
+2. What applies must be covered: one use and its whole amount from one open allotment, and from one
+   of each limit that merchants share. A promotion that is not covered is taken out and the cart is
+   evaluated again, so that another may take its place and no cent is promised that cannot be given.
+   Of several tokens or unique codes of one promotion only those that are not covered are taken out.
 """
 
 import hashlib
@@ -43,15 +43,19 @@ class Spend(NamedTuple):
     applied: Applied
     allotment_id: str
     amounts: Amounts
-    #: What it is counted in, beside the allotment.
+    #: What it is counted in at this merchant, beside the allotment.
     counters: tuple[Counter, ...] = ()
+    #: The allotments of limits that merchants share, from which it is taken too: counter and id.
+    shared: tuple[tuple[Counter, str], ...] = ()
 
 
 class Headroom(NamedTuple):
     """A counter of a limit, and what is counted in it already."""
 
     counter: Counter
-    used: Amounts
+    used: Amounts = Amounts(0, 0)
+    #: Of a limit that merchants share: the open allotments of it, which say all that is left.
+    parts: Sequence[Part] = ()
 
     def left(self, taken: Amounts) -> Amounts:
         """What there is room for after `taken` more; without a limit, `UNLIMITED`."""
@@ -70,6 +74,8 @@ class Uncovered(NamedTuple):
     needed: Amounts
     had: Amounts
     code: ReasonCode = ReasonCode.ALLOTMENT_EXHAUSTED
+    #: What allotments are lacking of: names of shared counters; "": of the promotion itself.
+    lacking: tuple[str, ...] = ()
 
     @property
     def refusal(self) -> Refusal:
@@ -191,7 +197,7 @@ def _cover(
     order_id: str,
     headroom_of: HeadroomOf,
 ) -> tuple[list[Spend], list[Uncovered]]:
-    left = {part.allotment_id: part.left for held in parts.values() for part in held}
+    left: dict[str, Amounts] = {}
     spends: list[Spend] = []
     missing: list[Uncovered] = []
     taken: dict[tuple[str, str], Amounts] = {}
@@ -202,28 +208,44 @@ def _cover(
         if rooms is None or full is not None:
             missing.append(full or Uncovered(one, needed, needed, ReasonCode.SHOPPER_UNKNOWN))
             continue
-        held = parts[one.promotion_id]
-        found = next((p for p in held if needed.fits(left[p.allotment_id])), None)
-        if found is None:
-            had = max((left[p.allotment_id] for p in held), default=Amounts(0, 0))
-            missing.append(Uncovered(one, needed, had))
+        shared = [room for room in rooms if room.counter.is_shared]
+        held = {"": parts[one.promotion_id], **{r.counter.name: r.parts for r in shared}}
+        found = {name: _fitting(some, needed, left) for name, some in held.items()}
+        lacking = tuple(name for name, part in found.items() if part is None)
+        if lacking:
+            had = max((left[p.allotment_id] for p in held[lacking[0]]), default=Amounts(0, 0))
+            missing.append(Uncovered(one, needed, had, lacking=lacking))
             continue
-        rest = left[found.allotment_id]
-        left[found.allotment_id] = Amounts(rest.uses - 1, rest.minor - one.amount_minor)
+        ids = {name: part.allotment_id for name, part in found.items() if part is not None}
+        for allotment_id in ids.values():
+            left[allotment_id] = _less(left[allotment_id], needed)
+        counters = tuple(room.counter for room in rooms if not room.counter.is_shared)
         spends.append(
             Spend(
                 redemption_id(merchant, order_id, one),
                 one,
-                found.allotment_id,
+                ids[""],
                 needed,
-                tuple(room.counter for room in rooms),
+                counters,
+                tuple((room.counter, ids[room.counter.name]) for room in shared),
             )
         )
-        for room in rooms:
-            key = (one.promotion_id, room.counter.name)
+        for counter in counters:
+            key = (one.promotion_id, counter.name)
             before = taken.get(key, Amounts(0, 0))
             taken[key] = Amounts(before.uses + 1, before.minor + one.amount_minor)
     return spends, missing
+
+
+def _fitting(parts: Sequence[Part], needed: Amounts, left: dict[str, Amounts]) -> Part | None:
+    """The first part that has enough left after what this cart has taken; notes what it has."""
+    for part in parts:
+        left.setdefault(part.allotment_id, part.left)
+    return next((part for part in parts if needed.fits(left[part.allotment_id])), None)
+
+
+def _less(one: Amounts, taken: Amounts) -> Amounts:
+    return Amounts(one.uses - taken.uses, one.minor - taken.minor)
 
 
 def _full(
@@ -234,6 +256,8 @@ def _full(
 ) -> Uncovered | None:
     """The first limit that has no room for a redemption, after those before it in the cart."""
     for room in rooms or ():
+        if room.counter.is_shared:
+            continue
         left = room.left(taken.get((applied.promotion_id, room.counter.name), Amounts(0, 0)))
         if not needed.fits(left):
             return Uncovered(applied, needed, left, ReasonCode.LIMIT_REACHED)

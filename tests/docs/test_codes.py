@@ -146,11 +146,14 @@ def raised() -> set[str]:
 
 
 def disputes() -> set[str]:
-    """Why the hub does not pay: what `_dispute` gives, and what settling adds."""
+    """Why the hub does not pay: what `_dispute` and `dispute` give, and what settling adds."""
     found: set[str] = set()
-    path = ROOT / "src" / "sconto" / "servers" / "hub" / "reports.py"
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.FunctionDef) and node.name == "_dispute":
+    hub = ROOT / "src" / "sconto" / "servers" / "hub"
+    text = "".join(
+        (hub / f"{one}.py").read_text(encoding="utf-8") for one in ("reports", "counters")
+    )
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef) and node.name in ("_dispute", "dispute"):
             for line in ast.walk(node):
                 if isinstance(line, ast.Return) and line.value is not None:
                     found.update(codes_of(line.value))

@@ -3,7 +3,7 @@
 Terms are signed when they are published and never change; a promotion is launched, paused and
 ended; its budget can be topped up without a new version. `server.promotion_changed(tx, promotion)`
 tells the server inside the transaction, `server.promotion_opened(tx, promotion_id, cap)` that there
-is a new budget.
+is a new budget, and `server.check_limits(before, terms)` refuses limits that it cannot keep.
 """
 
 import re
@@ -136,6 +136,7 @@ async def add_promotion(server: Any, call: Call) -> PromotionDocument:
             field="terms.version",
             remedy="publish later versions at /v1/promotions/{promotion_id}/versions",
         )
+    server.check_limits(None, new.terms)
     version = _signed(server, new.terms)
     cap = Amounts(*(UNLIMITED if part is None else part for part in new.terms.budget()))
 
@@ -194,6 +195,7 @@ async def add_version(server: Any, call: Call) -> PromotionDocument:
                 field="terms.limits",
                 remedy="top it up at /v1/promotions/{promotion_id}/top-ups",
             )
+        server.check_limits(decode_terms(known.document), terms)
         store.save(
             tx,
             version,

@@ -3,6 +3,8 @@
 It reads one view of the datastore and changes nothing. What the constraints of the schema make
 impossible is looked at all the same: a disk or a person may have changed it.
 
+A budget is a promotion's, or a counter's of a limit that its merchants share.
+
 1. `sums`          each account of a budget is the sum of the transfers into it less those out of it
 2. `cap`           free, open, spent and written off sum to the cap, and none is below zero
 3. `open`          open units are what is left of the open parts, and what reservations hold
@@ -26,6 +28,7 @@ from sconto.store.schema import (
     limit_counters,
     portions,
     redemption_counters,
+    redemption_parts,
     redemptions,
     transfers,
 )
@@ -60,7 +63,7 @@ def check(connection: sa.Connection) -> Checked:
     parts = [dict(row) for row in connection.execute(sa.select(allotments)).mappings()]
     _add_portions(connection, parts)
     caps = {
-        str(row["promotion_id"]): dict(row)
+        (row["promotion_id"], row["counter"]): dict(row)
         for row in connection.execute(sa.select(budgets)).mappings()
     }
     faults = [
@@ -79,92 +82,119 @@ def _add_portions(connection: sa.Connection, parts: list[dict[str, Any]]) -> Non
             by_id[row["allotment_id"]][name] += row[name]
 
 
+#: A budget: a promotion, and the counter of it or "" for its own.
+_Key = tuple[str, str]
+
+
 class _Used(NamedTuple):
-    """Redemptions by promotion and by part: settled ones net, reserved ones as they are."""
+    """Redemptions by budget and by part: settled ones net, reserved ones as they are."""
 
     number: int
-    settled: dict[str, Amounts]
-    reserved: dict[str, Amounts]
+    settled: dict[_Key, Amounts]
+    reserved: dict[_Key, Amounts]
     of_part: dict[str, Amounts]
 
 
 def _used(connection: sa.Connection) -> _Used:
-    settled: dict[str, Amounts] = defaultdict(lambda: _NOTHING)
-    reserved: dict[str, Amounts] = defaultdict(lambda: _NOTHING)
+    """A redemption is in its promotion's budget, and in those of the counters that it is in."""
+    settled: dict[_Key, Amounts] = defaultdict(lambda: _NOTHING)
+    reserved: dict[_Key, Amounts] = defaultdict(lambda: _NOTHING)
     of_part: dict[str, Amounts] = defaultdict(lambda: _NOTHING)
     net = redemptions.c.amount_minor - redemptions.c.reversed_minor
-    query = (
+    whole = sa.select(
+        redemptions.c.promotion_id,
+        sa.literal("").label("counter"),
+        redemptions.c.allotment_id,
+        redemptions.c.state,
+        sa.func.count().label("number"),
+        sa.func.sum(net).label("minor"),
+    )
+    shared = (
         sa.select(
             redemptions.c.promotion_id,
-            redemptions.c.allotment_id,
+            allotments.c.counter,
+            redemption_parts.c.allotment_id,
             redemptions.c.state,
-            sa.func.count(),
-            sa.func.sum(net),
+            sa.func.count().label("number"),
+            sa.func.sum(net).label("minor"),
         )
-        .where(redemptions.c.state.in_(("reserved", "redeemed", "reversed")))
-        .group_by(redemptions.c.promotion_id, redemptions.c.allotment_id, redemptions.c.state)
+        .join(redemption_parts, redemption_parts.c.redemption_id == redemptions.c.redemption_id)
+        .join(allotments, allotments.c.allotment_id == redemption_parts.c.allotment_id)
     )
     total = 0
-    for promotion_id, allotment_id, state, number, minor in connection.execute(query):
-        total += number
-        amounts = Amounts(0 if state == "reversed" else number, int(minor))
-        kind = reserved if state == "reserved" else settled
-        kind[promotion_id] = _plus(kind[promotion_id], amounts)
-        of_part[allotment_id] = _plus(of_part[allotment_id], amounts)
+    is_used = redemptions.c.state.in_(("reserved", "redeemed", "reversed"))
+    for query in (
+        whole.group_by(redemptions.c.promotion_id, redemptions.c.allotment_id, redemptions.c.state),
+        shared.group_by(
+            redemptions.c.promotion_id,
+            allotments.c.counter,
+            redemption_parts.c.allotment_id,
+            redemptions.c.state,
+        ),
+    ):
+        for row in connection.execute(query.where(is_used)):
+            total += 0 if row.counter else row.number
+            amounts = Amounts(0 if row.state == "reversed" else row.number, int(row.minor))
+            kind = reserved if row.state == "reserved" else settled
+            key = (row.promotion_id, row.counter)
+            kind[key] = _plus(kind[key], amounts)
+            of_part[row.allotment_id] = _plus(of_part[row.allotment_id], amounts)
     return _Used(total, settled, reserved, of_part)
 
 
 def _budget_faults(
     connection: sa.Connection,
-    caps: dict[str, dict[str, Any]],
+    caps: dict[_Key, dict[str, Any]],
     parts: list[dict[str, Any]],
     used: _Used,
 ) -> Iterator[Fault]:
     moved = _moved(connection)
-    left: dict[tuple[str, str], Amounts] = defaultdict(lambda: _NOTHING)
+    left: dict[tuple[_Key, str], Amounts] = defaultdict(lambda: _NOTHING)
     for part in parts:
-        key = part["promotion_id"], part["state"]
-        left[key] = _plus(left[key], _amounts(part, "left"))
-    for promotion_id, row in caps.items():
+        place = _key(part), part["state"]
+        left[place] = _plus(left[place], _amounts(part, "left"))
+    for key, row in caps.items():
+        name = " ".join(key).rstrip()
         accounts = {account: _amounts(row, str(account)) for account in _ACCOUNTS}
         for account, has in accounts.items():
-            summed = moved[promotion_id, str(account)]
+            summed = moved[key, str(account)]
             if has != summed:
-                yield _fault("sums", f"{promotion_id} {account}", has, summed)
+                yield _fault("sums", f"{name} {account}", has, summed)
         cap, whole = _amounts(row, "cap"), _NOTHING
         for has in accounts.values():
             whole = _plus(whole, has)
         if whole != cap or any(min(has) < 0 for has in accounts.values()):
-            yield _fault("cap", promotion_id, whole, cap)
-        held = _plus(left[promotion_id, "open"], used.reserved[promotion_id])
+            yield _fault("cap", name, whole, cap)
+        held = _plus(left[key, "open"], used.reserved[key])
         if accounts[Account.OPEN] != held:
-            yield _fault("open", promotion_id, accounts[Account.OPEN], held)
-        if accounts[Account.SPENT] != used.settled[promotion_id]:
-            yield _fault("spent", promotion_id, accounts[Account.SPENT], used.settled[promotion_id])
-        off = left[promotion_id, "written_off"]
+            yield _fault("open", name, accounts[Account.OPEN], held)
+        if accounts[Account.SPENT] != used.settled[key]:
+            yield _fault("spent", name, accounts[Account.SPENT], used.settled[key])
+        off = left[key, "written_off"]
         if not off.fits(accounts[Account.WRITTEN_OFF]):
-            yield _fault("written_off", promotion_id, accounts[Account.WRITTEN_OFF], off)
+            yield _fault("written_off", name, accounts[Account.WRITTEN_OFF], off)
 
 
-def _moved(connection: sa.Connection) -> dict[tuple[str, str], Amounts]:
+def _moved(connection: sa.Connection) -> dict[tuple[_Key, str], Amounts]:
     """Transfers into each account of each budget less those out of it."""
-    sums: dict[tuple[str, str], Amounts] = defaultdict(lambda: _NOTHING)
+    sums: dict[tuple[_Key, str], Amounts] = defaultdict(lambda: _NOTHING)
     for side, sign in ((transfers.c.debit, -1), (transfers.c.credit, 1)):
         query = sa.select(
             transfers.c.promotion_id,
+            transfers.c.counter,
             side,
             sa.func.sum(transfers.c.uses),
             sa.func.sum(transfers.c.minor),
-        ).group_by(transfers.c.promotion_id, side)
-        for promotion_id, account, uses, minor in connection.execute(query):
-            key = promotion_id, account.partition(":")[0]
+        ).group_by(transfers.c.promotion_id, transfers.c.counter, side)
+        for promotion_id, counter, account, uses, minor in connection.execute(query):
+            key = (promotion_id, counter), account.partition(":")[0]
             sums[key] = _plus(sums[key], Amounts(sign * int(uses), sign * int(minor)))
     return sums
 
 
 def _part_faults(
     connection: sa.Connection,
-    caps: dict[str, dict[str, Any]],
+    caps: dict[_Key, dict[str, Any]],
     parts: list[dict[str, Any]],
     used: _Used,
 ) -> Iterator[Fault]:
@@ -174,7 +204,7 @@ def _part_faults(
         granted, left = _amounts(part, "granted"), _amounts(part, "left")
         spent = _plus(used.of_part[part["allotment_id"]], lost[part["allotment_id"]])
         rest = Amounts(granted.uses - spent.uses, granted.minor - spent.minor)
-        is_granted_here = part["promotion_id"] in caps
+        is_granted_here = _key(part) in caps
         if part["state"] == "closed":
             # What was reversed after it was closed did not come back to it.
             holds = left == _NOTHING if is_granted_here else left.fits(rest)
@@ -186,29 +216,23 @@ def _part_faults(
 
 
 def _lost(connection: sa.Connection) -> dict[str, Amounts]:
-    """What an open part of this server's own budget lost when that was restored."""
+    """What an open part of this server's own budget lost when that was restored.
+
+    A part that was presented is open with all that was not settled of it.
+    """
+    presented = sa.select(transfers.c.reference).where(transfers.c.reason == "present")
     query = (
         sa.select(
             transfers.c.reference, sa.func.sum(transfers.c.uses), sa.func.sum(transfers.c.minor)
         )
         .join(allotments, allotments.c.allotment_id == transfers.c.reference)
         .where(transfers.c.reason == "write_off", allotments.c.state == "open")
-        .where(transfers.c.credit == str(Account.WRITTEN_OFF))
+        .where(transfers.c.reference.not_in(presented))
         .group_by(transfers.c.reference)
     )
     found: dict[str, Amounts] = defaultdict(lambda: _NOTHING)
     for reference, uses, minor in connection.execute(query):
         found[reference] = Amounts(int(uses), int(minor))
-    presented = (
-        sa.select(
-            transfers.c.reference, sa.func.sum(transfers.c.uses), sa.func.sum(transfers.c.minor)
-        )
-        .where(transfers.c.reason == "present", transfers.c.debit == str(Account.WRITTEN_OFF))
-        .group_by(transfers.c.reference)
-    )
-    for reference, uses, minor in connection.execute(presented):
-        if reference in found:  # written off, and there after all
-            found[reference] = _plus(found[reference], Amounts(-int(uses), -int(minor)))
     return found
 
 
@@ -233,6 +257,10 @@ def _counter_faults(connection: sa.Connection) -> Iterator[Fault]:
         has = Amounts(row["uses"], row["minor"])
         if has != counted.get(key, _NOTHING):
             yield _fault("counter", f"{key[0]} {key[1]}", has, counted.get(key, _NOTHING))
+
+
+def _key(part: dict[str, Any]) -> _Key:
+    return part["promotion_id"], part["counter"]
 
 
 def _amounts(row: dict[str, Any], name: str) -> Amounts:

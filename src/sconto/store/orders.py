@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from sconto.base.errors import invariant
 from sconto.store.prepared import Prepared, insert_into
-from sconto.store.schema import orders, redemptions, reversals
+from sconto.store.schema import orders, redemption_parts, redemptions, reversals
 from sconto.store.writer import Tx
 
 
@@ -136,11 +136,13 @@ def reverse(tx: Tx, redemption: Redemption, amount_minor: int, *, is_complete: b
 
 def is_reserved_from(connection: sa.Connection, allotment_id: str) -> bool:
     """Whether an allotment has units that a reservation holds."""
-    query = sa.select(redemptions.c.redemption_id).where(
-        redemptions.c.allotment_id == allotment_id,
-        sa.text("state = 'reserved'"),  # as in the index
-    )
-    return connection.execute(query.limit(1)).first() is not None
+    is_reserved = sa.text("state = 'reserved'")  # as in the index
+    query = sa.select(redemptions.c.redemption_id)
+    whole = query.where(redemptions.c.allotment_id == allotment_id, is_reserved)
+    shared = query.join(
+        redemption_parts, redemption_parts.c.redemption_id == redemptions.c.redemption_id
+    ).where(redemption_parts.c.allotment_id == allotment_id, is_reserved)
+    return any(connection.execute(one.limit(1)).first() is not None for one in (whole, shared))
 
 
 def reserved(connection: sa.Connection, limit: int = 100) -> list[str]:

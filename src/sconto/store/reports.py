@@ -5,7 +5,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from sconto.base.errors import invariant
-from sconto.store.schema import redemptions, tokens
+from sconto.store.schema import redemption_parts, redemptions, tokens
 from sconto.store.writer import Tx
 
 
@@ -45,8 +45,13 @@ def add(tx: Tx, report: Report) -> None:
 
 def disputed(connection: sa.Connection, allotment_id: str, dispute: str) -> list[Report]:
     """Disputed redemptions from an allotment, of which nothing was taken back."""
+    of_part = sa.select(redemption_parts.c.redemption_id).where(
+        redemption_parts.c.allotment_id == allotment_id
+    )
     query = _REPORT.where(
-        redemptions.c.allotment_id == allotment_id,
+        sa.or_(
+            redemptions.c.allotment_id == allotment_id, redemptions.c.redemption_id.in_(of_part)
+        ),
         redemptions.c.state == "disputed",
         redemptions.c.dispute == dispute,
         redemptions.c.reversed_minor == 0,

@@ -17,7 +17,7 @@ class Request(NamedTuple):
     needed: Amounts
 
 
-def remember(tx: Tx, promotion_id: str, merchant: str, needed: Amounts) -> None:
+def remember(tx: Tx, promotion_id: str, merchant: str, needed: Amounts, counter: str = "") -> None:
     """A merchant was refused; it keeps its place where it was refused before."""
     _REMEMBER.run(
         tx.changing(),
@@ -26,14 +26,15 @@ def remember(tx: Tx, promotion_id: str, merchant: str, needed: Amounts) -> None:
         needed_uses=needed.uses,
         needed_minor=needed.minor,
         at_ms=tx.now_ms,
+        counter=counter,
     )
 
 
 def _remembering(insert: Any) -> sa.Executable:
-    names = ("promotion_id", "merchant", "needed_uses", "needed_minor", "at_ms")
+    names = ("promotion_id", "merchant", "needed_uses", "needed_minor", "at_ms", "counter")
     new = insert(allotment_requests).values({name: sa.bindparam(name) for name in names})
     kept: sa.Executable = new.on_conflict_do_update(
-        index_elements=["promotion_id", "merchant"],
+        index_elements=["promotion_id", "merchant", "counter"],
         set_={
             "needed_uses": new.excluded.needed_uses,
             "needed_minor": new.excluded.needed_minor,
@@ -45,21 +46,25 @@ def _remembering(insert: Any) -> sa.Executable:
 _REMEMBER = Prepared(_remembering)
 
 
-def forget(tx: Tx, promotion_id: str, merchant: str) -> None:
-    """It has got something, or does not take part any more."""
-    tx.write(
-        sa.delete(allotment_requests).where(
-            allotment_requests.c.promotion_id == promotion_id,
-            allotment_requests.c.merchant == merchant,
-        )
+def forget(tx: Tx, promotion_id: str, merchant: str, counter: str | None = None) -> None:
+    """It has got something of the counter's budget; None: it does not take part any more."""
+    statement = sa.delete(allotment_requests).where(
+        allotment_requests.c.promotion_id == promotion_id,
+        allotment_requests.c.merchant == merchant,
     )
+    if counter is not None:
+        statement = statement.where(allotment_requests.c.counter == counter)
+    tx.write(statement)
 
 
-def waiting(connection: sa.Connection, promotion_id: str) -> list[Request]:
+def waiting(connection: sa.Connection, promotion_id: str, counter: str = "") -> list[Request]:
     """Who was refused, in the order of asking."""
     query = (
         sa.select(allotment_requests)
-        .where(allotment_requests.c.promotion_id == promotion_id)
+        .where(
+            allotment_requests.c.promotion_id == promotion_id,
+            allotment_requests.c.counter == counter,
+        )
         .order_by(allotment_requests.c.at_ms, allotment_requests.c.merchant)
     )
     return [
@@ -76,13 +81,18 @@ class Holding(NamedTuple):
 
 
 def others(
-    connection: sa.Connection, promotion_id: str, merchant: str, asked_before_ms: int
+    connection: sa.Connection,
+    promotion_id: str,
+    merchant: str,
+    asked_before_ms: int,
+    counter: str = "",
 ) -> list[Holding]:
     """Open parts of other merchants with something left, that were not asked for lately."""
     query = (
         sa.select(allotments.c.allotment_id, allotments.c.holder)
         .where(
             allotments.c.promotion_id == promotion_id,
+            allotments.c.counter == counter,
             allotments.c.holder != merchant,
             allotments.c.state == "open",
             sa.or_(allotments.c.left_uses > 0, allotments.c.left_minor > 0),

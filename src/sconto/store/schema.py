@@ -31,6 +31,16 @@ def _one_of(column: str, *values: str) -> sa.CheckConstraint:
     return sa.CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
+def _counter(*, primary_key: bool = False) -> sa.Column[str]:
+    return sa.Column(
+        "counter",
+        sa.String(200),
+        nullable=False,
+        server_default=sa.text("''"),
+        primary_key=primary_key,
+    )
+
+
 # --- who: tenants, keys, peers ----------------------------------------------------------------
 
 tenants = sa.Table(
@@ -327,6 +337,8 @@ budgets = sa.Table(
     sa.Column("open_minor", _Minor, nullable=False),
     sa.Column("spent_minor", _Minor, nullable=False),
     sa.Column("written_off_minor", _Minor, nullable=False),
+    # A limit that merchants share has a budget for each of its counters; empty: the promotion's.
+    _counter(primary_key=True),
     *(
         sa.CheckConstraint(f"{account}_{unit} >= 0", name=f"{account}_{unit}")
         for account in ("free", "open", "spent", "written_off")
@@ -360,7 +372,9 @@ allotments = sa.Table(
     sa.Column("is_closing", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("asked_at_ms", _Instant),  # hub: when the holder was last asked to close it
     sa.Column("proof", sa.Text),  # holder: the hub's signature under the grant
-    sa.Index("ix_allotments_promotion", "promotion_id", "holder", "state"),
+    _counter(),
+    sa.Column("ends_at_ms", _Instant),  # holder: first instant after the period of the counter
+    sa.Index("ix_allotments_promotion", "promotion_id", "counter", "holder", "state"),
     sa.CheckConstraint("left_uses >= 0 AND left_uses <= granted_uses", name="left_uses"),
     sa.CheckConstraint("left_minor >= 0 AND left_minor <= granted_minor", name="left_minor"),
     _one_of("state", "open", "closed", "written_off"),
@@ -386,6 +400,7 @@ allotment_requests = sa.Table(
     sa.Column("needed_uses", _Count, nullable=False),
     sa.Column("needed_minor", _Minor, nullable=False),
     sa.Column("at_ms", _Instant, nullable=False),
+    _counter(primary_key=True),
 )
 
 transfers = sa.Table(
@@ -400,6 +415,7 @@ transfers = sa.Table(
     sa.Column("reason", sa.String(32), nullable=False),
     sa.Column("reference", sa.String(120), nullable=False),
     sa.Column("at_ms", _Instant, nullable=False),
+    _counter(),
     sa.CheckConstraint("uses >= 0 AND minor >= 0", name="amounts"),
 )
 
@@ -496,6 +512,9 @@ limit_counters = sa.Table(
     sa.Column("counter", sa.String(43), primary_key=True),
     sa.Column("uses", _Count, nullable=False),
     sa.Column("minor", _Minor, nullable=False),
+    sa.Column("ends_at_ms", _Instant),  # first instant after the period; null: it has none
+    sa.Column("changed_at_ms", _Instant, nullable=False, server_default="0"),
+    sa.Index("ix_limit_counters_ends_at", "ends_at_ms"),
     sa.CheckConstraint("uses >= 0 AND minor >= 0", name="amounts"),
 )
 
@@ -505,6 +524,22 @@ redemption_counters = sa.Table(
     sa.Column("redemption_id", sa.String(160), primary_key=True),
     sa.Column("counter", sa.String(43), primary_key=True),
     sa.Column("promotion_id", sa.String(100), nullable=False),
+    sa.Index("ix_redemption_counters_counter", "promotion_id", "counter"),
+)
+
+redemption_parts = sa.Table(
+    "redemption_parts",  # the parts of shared counters that a redemption is taken from as well
+    metadata,
+    sa.Column("redemption_id", sa.String(160), primary_key=True),
+    sa.Column("allotment_id", sa.String(26), primary_key=True),
+    sa.Index("ix_redemption_parts_allotment", "allotment_id"),
+)
+
+epochs = sa.Table(
+    "epochs",  # hub: when it was restored from a backup, which may lack counters opened before
+    metadata,
+    sa.Column("epoch", sa.String(26), primary_key=True),
+    sa.Column("began_at_ms", _Instant, nullable=False),
 )
 
 # --- journal and statistics -------------------------------------------------------------------

@@ -43,9 +43,9 @@ async def test_it_asks_the_datastore_once_between_two_commits(
     assert (await shop.post("/v1/promotions", {"terms": terms, "launch": True})).status == 201
     asked: list[list[str]] = []
 
-    def available(connection: Any, holder: str, ids: list[str]) -> Any:
+    def available(connection: Any, holder: str, ids: list[str], counter: str) -> Any:
         asked.append(list(ids))
-        return ledger.available(connection, holder, ids)
+        return ledger.available(connection, holder, ids, counter)
 
     monkeypatch.setattr(
         "sconto.servers.merchant.stock.ledger", type("Ledger", (), {"available": available})

@@ -15,6 +15,7 @@ wallets, coupon information and parts of budgets for merchants. It never sees a 
     moves.py        POST /v1/tokens/{token_id}/moves, events    -> store.moves, issuing.py
     status.py       revocation, GET /v1/status-lists/{shard}    -> sconto.tokens
     allotments.py   events: taking part, grants, closures       -> sconto.ledger, store.ledger
+    counters.py     limits that merchants share               -> sconto.terms, store.ledger
     reports.py      events: what happened at checkouts          -> store.reports
     writeoffs.py    POST /v1/merchants/{tenant_id}/write-offs   -> store.ledger
     incarnations.py events: after a restore, ours or theirs     -> store.ledger, store.exchange
@@ -33,6 +34,7 @@ from sconto.servers.hub import (
     allotments,
     catalogue,
     clips,
+    counters,
     frames,
     gallery,
     impressions,
@@ -49,6 +51,7 @@ from sconto.servers.limits import Guesses
 from sconto.store import access
 from sconto.store import promotions as promotion_store
 from sconto.store.writer import Tx
+from sconto.terms import Terms
 
 __all__ = ["Hub"]
 
@@ -106,6 +109,12 @@ class Hub:
     def forget_status_list(self, shard: int) -> None:
         """A token of this list ended: the next caller gets a new one."""
         self.status_lists.pop(shard, None)
+
+    def check_limits(self, before: Terms | None, terms: Terms) -> None:
+        """Whether merchants can keep the limits of new terms, exactly."""
+        counters.check_exact(terms)
+        if before is not None:
+            counters.check_same(before, terms)
 
     def promotion_changed(self, tx: Tx, promotion: promotion_store.Promotion) -> None:
         """Merchants hear of it in the transaction that made it so."""

@@ -16,8 +16,11 @@ from sconto.base.fields import Identifier
 from sconto.base.ids import ID_RANDOM_BYTES, new_id
 from sconto.base.money import AMOUNT_MINOR_MAX
 from sconto.ledger import Amounts, Refused
+from sconto.servers.hub import counters
+from sconto.servers.hub.counters import CounterName
 from sconto.servers.hub.proofs import prove
 from sconto.store import access, ledger, offers, requests
+from sconto.store.ledger import Allotment
 from sconto.store.writer import Tx
 
 if TYPE_CHECKING:
@@ -50,6 +53,8 @@ class Requested(Struct, kw_only=True):
     promotion_id: Identifier
     needed_uses: Amount
     needed_minor: Amount
+    #: Of a limit that merchants share; empty: of the promotion itself.
+    counter: CounterName = ""
 
 
 class Closed(Struct, kw_only=True):
@@ -99,9 +104,11 @@ def allotment_requested(hub: "Hub", tx: Tx, source: str, data: dict[str, Any]) -
     promotion = offers.standing(tx.connection, [asked.promotion_id])[asked.promotion_id]
     needed = Amounts(asked.needed_uses, asked.needed_minor)
     if promotion.status == "ended":
-        _refuse(tx, asked.promotion_id, source, needed)
-    else:
-        grant(hub, tx, asked.promotion_id, source, needed, len(merchants))
+        _refuse(tx, asked.promotion_id, source, needed, asked.counter)
+        return
+    if asked.counter:
+        counters.open_budget(hub, tx, asked.promotion_id, asked.counter)
+    grant(hub, tx, asked.promotion_id, source, needed, len(merchants), asked.counter)
 
 
 def allotment_closed(hub: "Hub", tx: Tx, source: str, data: dict[str, Any]) -> None:
@@ -129,7 +136,7 @@ def allotment_closed(hub: "Hub", tx: Tx, source: str, data: dict[str, Any]) -> N
         )
     ledger.reclaim(tx, part.allotment_id, claimed, epoch=hub.base.home.incarnation)
     was_asked = requests.was_asked(tx.connection, part.allotment_id)
-    _serve_waiting(hub, tx, part.promotion_id, source if was_asked else None)
+    _serve_waiting(hub, tx, part, source if was_asked else None)
 
 
 def promotion_opened(hub: "Hub", tx: Tx, promotion_id: str) -> None:
@@ -144,24 +151,25 @@ def promotion_opened(hub: "Hub", tx: Tx, promotion_id: str) -> None:
         grant(hub, tx, promotion_id, merchant, needed, len(merchants))
 
 
-def _serve_waiting(hub: "Hub", tx: Tx, promotion_id: str, giver: str | None) -> None:
+def _serve_waiting(hub: "Hub", tx: Tx, freed: Allotment, giver: str | None) -> None:
     """Something became free: who was refused first gets some first.
 
     When nobody waits any more, `giver`, who gave it up for others, gets a smaller part again, so
     that its next shopper is not refused.
     """
+    promotion_id, counter = freed.promotion_id, freed.counter
     if offers.standing(tx.connection, [promotion_id])[promotion_id].status == "ended":
         return
     merchants = offers.merchants_of(tx.connection, promotion_id)
 
     def serve(merchant: str, needed: Amounts) -> bool:
-        budget = ledger.budget_of(tx.connection, promotion_id)
+        budget = ledger.budget_of(tx.connection, promotion_id, counter)
         is_there = budget is not None and needed.fits(budget.free)
         if is_there:
-            grant(hub, tx, promotion_id, merchant, needed, len(merchants))
+            grant(hub, tx, promotion_id, merchant, needed, len(merchants), counter)
         return is_there
 
-    served = [serve(*request) for request in requests.waiting(tx.connection, promotion_id)]
+    served = [serve(*request) for request in requests.waiting(tx.connection, promotion_id, counter)]
     if all(served) and giver is not None and giver in merchants:
         serve(giver, Amounts(1, 1))
 
@@ -173,11 +181,12 @@ def grant(
     merchant: str,
     needed: Amounts,
     holders: int,
+    counter: str = "",
 ) -> None:
     """Cut a part for a merchant and tell it, or tell it that nothing is free."""
     home = hub.base.home
     if hub.base.deliverer.alarms:  # an old copy of this hub: others may have been granted this
-        _refuse(tx, promotion_id, merchant, needed)
+        _refuse(tx, promotion_id, merchant, needed, counter)
         return
     granted = ledger.grant(
         tx,
@@ -188,13 +197,14 @@ def grant(
         needed=needed,
         holders=holders,
         epoch=home.incarnation,
+        counter=counter,
     )
     if isinstance(granted, Refused):
-        _refuse(tx, promotion_id, merchant, needed)
-        requests.remember(tx, promotion_id, merchant, needed)
-        _ask_others(tx, promotion_id, merchant)
+        _refuse(tx, promotion_id, merchant, needed, counter)
+        requests.remember(tx, promotion_id, merchant, needed, counter)
+        _ask_others(tx, promotion_id, merchant, counter)
         return
-    requests.forget(tx, promotion_id, merchant)
+    requests.forget(tx, promotion_id, merchant, counter)
     tx.send(
         merchant,
         GRANTED,
@@ -207,14 +217,15 @@ def grant(
             "incarnation": granted.incarnation,
             "epoch": home.incarnation,
             "proof": prove(home, granted),
+            **_of(counter),
         },
     )
 
 
-def _ask_others(tx: Tx, promotion_id: str, merchant: str) -> None:
+def _ask_others(tx: Tx, promotion_id: str, merchant: str, counter: str) -> None:
     """Ask whoever else has something left of a promotion to close it, unless it needs it."""
     asked_before_ms = tx.now_ms - ASK_AGAIN_MS
-    for part in requests.others(tx.connection, promotion_id, merchant, asked_before_ms):
+    for part in requests.others(tx.connection, promotion_id, merchant, asked_before_ms, counter):
         requests.asked(tx, part.allotment_id)
         tx.send(
             part.holder,
@@ -231,13 +242,18 @@ def check_merchant(hub: "Hub", source: str) -> None:
         raise ForbiddenError(f"{source} is not a merchant", field="source")
 
 
-def _refuse(tx: Tx, promotion_id: str, merchant: str, needed: Amounts) -> None:
+def _refuse(tx: Tx, promotion_id: str, merchant: str, needed: Amounts, counter: str) -> None:
     data = {
         "promotion_id": promotion_id,
         "needed_uses": needed.uses,
         "needed_minor": needed.minor,
+        **_of(counter),
     }
     tx.send(merchant, REFUSED, promotion_id, data)
+
+
+def _of(counter: str) -> dict[str, str]:
+    return {"counter": counter} if counter else {}
 
 
 EVENT_HANDLERS = {

@@ -18,7 +18,8 @@ from sconto.base.documents import from_builtins
 from sconto.base.errors import ConflictError
 from sconto.base.fields import Identifier
 from sconto.ledger import UNLIMITED, Amounts
-from sconto.servers.hub import allotments, moves
+from sconto.servers.hub import allotments, counters, moves
+from sconto.servers.hub.counters import CounterName
 from sconto.servers.hub.proofs import check_proof
 from sconto.servers.hub.reports import judge_again
 from sconto.store import access, exchange, ledger, offers, reports
@@ -52,6 +53,7 @@ class Presented(Struct, kw_only=True):
     epoch: Identifier
     #: What the hub signed with the grant.
     proof: Annotated[str, Meta(max_length=4096)]
+    counter: CounterName = ""
 
 
 def merchant_incarnation(hub: "Hub", tx: Tx, source: str, data: dict[str, Any]) -> None:
@@ -87,6 +89,7 @@ def allotment_presented(hub: "Hub", tx: Tx, source: str, data: dict[str, Any]) -
         Amounts(shown.uses, shown.amount_minor),
         "open",
         shown.epoch,
+        counter=shown.counter,
     )
     check_proof(hub.base.home, part, shown.proof)
     if shown.incarnation != access.incarnation_of(tx.connection, source):
@@ -106,6 +109,8 @@ def allotment_presented(hub: "Hub", tx: Tx, source: str, data: dict[str, Any]) -
 
 def _take_up(hub: "Hub", tx: Tx, part: Allotment) -> None:
     """A grant that the backup did not have: its units are among those that were written off."""
+    if part.counter:
+        counters.open_budget(hub, tx, part.promotion_id, part.counter, was_granted=True)
     if not ledger.take_up(tx, part):
         raise ConflictError(
             "the budget has not so much that could have been granted",
@@ -121,7 +126,7 @@ def begin_epoch(hub: "Hub", tx: Tx, before: str) -> dict[str, int]:
     `before` is the epoch of the backup. Gives how many budgets and parts were written off.
     """
     home = hub.base.home
-    counts = ledger.begin_epoch(tx, before)
+    counts = ledger.begin_epoch(tx, before, home.incarnation)
     peers = access.list_peers(tx.connection)
     exchange.restart(tx.changing(), home.incarnation, [peer.url for peer in peers])
     exchange.clear_alarms(tx.changing())

@@ -36,4 +36,5 @@ def _claims(home: "Home", part: Allotment) -> dict[str, Any]:
         "amount_minor": part.granted.minor,
         "incarnation": part.incarnation,
         "epoch": part.epoch,
+        **({"counter": part.counter} if part.counter else {}),
     }

@@ -6,10 +6,12 @@ and so into its statistics; what it will not pay is kept with the reason and cou
 1. A report that is not one (another merchant's, unknown terms, impossible figures) is parked.
 2. The same redemption again changes nothing; the same id with other content is parked.
 3. A redemption that the hub did not promise is *disputed*: an unknown token, another merchant's,
-   one for other terms, an expired one, a use that was used, more than the merchant was granted.
-4. Everything else is settled from the merchant's part, and the token's wallet is told.
+   one for other terms, an expired one, a use that was used, more than the merchant was granted,
+   or not from a part of each limit that it counts in.
+4. Everything else is settled from the merchant's parts, and the token's wallet is told.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -21,9 +23,10 @@ from sconto.base.errors import ConflictError, ForbiddenError, InvalidInputError,
 from sconto.base.fields import Digest, Identifier
 from sconto.ledger import Amounts, Entry
 from sconto.servers.endpoint import INSTANT_MAX_MS
+from sconto.servers.hub import counters
 from sconto.servers.hub.allotments import Amount, check_merchant
 from sconto.servers.hub.catalogue import day_in, uses_of_token
-from sconto.store import ledger, reports, tokens
+from sconto.store import ledger, limits, reports, tokens
 from sconto.store.reports import Report
 from sconto.store.tokens import Token
 from sconto.store.writer import Tx
@@ -68,6 +71,8 @@ class Reported(Struct, kw_only=True):
     entry: ReportedEntry
     #: The merchant's signed receipt of a redemption, for the wallet.
     receipt: Annotated[str, Meta(max_length=65_536)] | None = None
+    #: Of a redemption: the parts of limits that merchants share, from which it is taken too.
+    parts: Annotated[tuple[_Id26, ...], Meta(max_length=64)] = ()
 
 
 def journal_reported(hub: "Hub", tx: Tx, source: str, data: dict[str, Any]) -> None:
@@ -86,14 +91,14 @@ def journal_reported(hub: "Hub", tx: Tx, source: str, data: dict[str, Any]) -> N
             field="data.entry.day",
         )
     if entry.kind == "redeemed":
-        _redeemed(hub, tx, entry, terms, reported.receipt)
+        _redeemed(tx, entry, terms, reported)
     elif entry.kind == "reversed":
         _reversed(hub, tx, entry)
     else:
         tx.record(entry)
 
 
-def _redeemed(hub: "Hub", tx: Tx, entry: Entry, terms: Terms, receipt: str | None) -> None:
+def _redeemed(tx: Tx, entry: Entry, terms: Terms, reported: Reported) -> None:
     for name in ("redemption_id", "order_id", "allotment_id"):
         if not getattr(entry, name):
             raise InvalidInputError(f"a redemption has a {name}", field=f"data.entry.{name}")
@@ -104,12 +109,14 @@ def _redeemed(hub: "Hub", tx: Tx, entry: Entry, terms: Terms, receipt: str | Non
         _check_same(known, entry)
         return
     report = _report(entry)
-    token, report, why = _judge(tx, entry, terms, report)
+    token, report, why = _judge(tx, entry, terms, report, reported.parts)
+    if reported.parts:
+        limits.take_parts(tx, entry.redemption_id, reported.parts)
     if why is not None:
         reports.add(tx, report._replace(state="disputed", dispute=why, use_number=None))
         return
     reports.add(tx, report)
-    _accept(tx, entry, terms, token, report, receipt)
+    _accept(tx, entry, terms, token, report, reported.receipt)
 
 
 def judge_again(hub: "Hub", tx: Tx, allotment_id: str) -> None:
@@ -131,14 +138,15 @@ def judge_again(hub: "Hub", tx: Tx, allotment_id: str) -> None:
             currency=known.currency,
             is_direct=True,
         )
-        token, report, why = _judge(tx, entry, terms, known)
+        parts = limits.parts_of(tx.connection, known.redemption_id)
+        token, report, why = _judge(tx, entry, terms, known, parts)
         if why is None:
             reports.settle(tx, report)
             _accept(tx, entry, terms, token, report, None)
 
 
 def _judge(
-    tx: Tx, entry: Entry, terms: Terms, report: Report
+    tx: Tx, entry: Entry, terms: Terms, report: Report, parts: Sequence[str]
 ) -> tuple[Token | None, Report, str | None]:
     """Settle a redemption, or say why it is not paid; with its token and the use of it."""
     token = tokens.get(tx.connection, entry.token_id) if entry.token_id else None
@@ -146,10 +154,12 @@ def _judge(
         taken = reports.uses_taken(tx.connection, token.token_id)
         free = (n for n in range(1, uses_of_token(token, terms) + 1) if n not in taken)
         report = report._replace(use_number=next(free, None))
-    why = _dispute(tx, entry, terms, token, report)
+    why = _dispute(tx, entry, terms, token, report) or counters.dispute(tx, entry, terms, parts)
     spent = Amounts(1, entry.amount_minor)
     if why is None and not ledger.settle(tx, entry.allotment_id, spent, entry.redemption_id):
         why = "beyond_grant"
+    if why is None:
+        counters.settle(tx, entry, parts)
     return token, report, why
 
 
@@ -167,9 +177,10 @@ def _accept(
 def _dispute(tx: Tx, entry: Entry, terms: Terms, token: Token | None, report: Report) -> str | None:
     """Why a redemption will not be paid; None where nothing speaks against it but the budget."""
     allotment = ledger.get(tx.connection, entry.allotment_id)
-    if allotment is None or (allotment.holder, allotment.promotion_id) != (
+    if allotment is None or (allotment.holder, allotment.promotion_id, allotment.counter) != (
         entry.merchant,
         entry.promotion_id,
+        "",
     ):
         return "allotment_unknown"
     if isinstance(terms.access, TokenAccess | UniqueCodes) and not entry.token_id:
@@ -213,6 +224,7 @@ def _reversed(hub: "Hub", tx: Tx, entry: Entry) -> None:
     reports.reverse(tx, known, entry.amount_minor, "reversed" if entry.is_complete else "redeemed")
     epoch = hub.base.home.incarnation
     ledger.unsettle(tx, known.allotment_id, given_back, known.redemption_id, epoch)
+    counters.unsettle(tx, known.redemption_id, given_back, epoch)
     tx.record(entry)
     token = tokens.get(tx.connection, known.token_id) if known.token_id else None
     if token is not None:

@@ -14,6 +14,7 @@ then it is a promotion engine for one shop.
     clients.py     recognise a client, coupon information     -> sconto.tokens, store.coupons
     offers.py      accept hubs' promotions; events from hubs  -> store.promotions, store.ledger
     limiting.py    limits by shopper, store, code, period     -> sconto.terms, store.limits
+    asking.py      ask hubs for parts, when and before needed -> store.ledger
     moves.py       give a token up that its holder moves      -> store.moves, store.coupons
     closing.py     give parts of hubs' budgets back           -> store.ledger
     restore.py     a new incarnation; a hub's new epoch       -> store.exchange, store.ledger
@@ -35,11 +36,13 @@ from sconto.servers.app import Base, wall_clock_ms
 from sconto.servers.config import Home
 from sconto.servers.limits import Guesses
 from sconto.servers.merchant import (
+    asking,
     checkout,
     clients,
     closing,
     codes,
     frames,
+    limiting,
     moves,
     offers,
     orders,
@@ -56,6 +59,7 @@ from sconto.store import access, ledger
 from sconto.store import promotions as promotion_store
 from sconto.store.processes import ANYTHING, Change
 from sconto.store.writer import Tx
+from sconto.terms import Terms
 
 log = logging.getLogger("sconto.merchant")
 
@@ -94,10 +98,16 @@ class Merchant:
         self.code_guesses = Guesses(
             "codes", burst=1000, every_ms=100, burst_all=5000, every_all_ms=20
         )
-        #: Promotions that more allotment was asked for: when (milliseconds), and how much.
-        self._asked: dict[str, tuple[int, Amounts]] = {}
-        #: When promotions were last redeemed or reserved (milliseconds), since the start.
-        self.spent_at_ms: dict[str, int] = {}
+        #: Promotions, or counters of them, that more allotment was asked for: when (milliseconds),
+        #: and how much.
+        self._asked: dict[tuple[str, str], tuple[int, Amounts]] = {}
+        #: When promotions, or counters of them, were last redeemed or reserved (milliseconds),
+        #: since the start.
+        self.spent_at_ms: dict[tuple[str, str], int] = {}
+        #: Promotions that parts of counters were asked for ahead: until when that suffices.
+        self._provided: dict[str, int | None] = {}
+        #: When ended counters were last forgotten (milliseconds).
+        self.forgot_at_ms = self.base.clock()
         self.base.store.on_change = self.changed
 
     async def start(self) -> None:
@@ -132,6 +142,9 @@ class Merchant:
             holders=1,
         )
 
+    def check_limits(self, before: Terms | None, terms: Terms) -> None:
+        """This merchant keeps the limits of its own promotions alone, so that all are exact."""
+
     def promotion_changed(self, tx: Tx, promotion: promotion_store.Promotion) -> None:
         tx.announce("promotion", promotion.promotion_id)
 
@@ -141,25 +154,39 @@ class Merchant:
         if kind == "promotion":
             self.shelf.refresh(subject)
         elif kind == "asked":
-            uses, minor, at_ms, promotion_id = subject.split(" ", 3)
-            self._asked[promotion_id] = int(at_ms), Amounts(int(uses), int(minor))
+            uses, minor, at_ms, of = subject.split(" ", 3)
+            self._asked[asking.read_budget(of)] = int(at_ms), Amounts(int(uses), int(minor))
         elif kind == "granted":
+            promotion_id, counter = asking.read_budget(subject)
             # The hub answered: it may be asked again when this runs low too.
-            self._asked.pop(subject, None)
+            self._asked.pop((promotion_id, counter), None)
+            if counter:  # perhaps a new one, of which the next period's is not asked for yet
+                self._provided.pop(promotion_id, None)
         elif kind == "codes":
             self.base.soon(self.mint.wake)
         elif change == ANYTHING:
             self.shelf.load()
             self._asked.clear()
+            self._provided.clear()
         self.base.changed(change)
 
     def peer_added(self, tx: Tx, peer: access.Peer) -> None:
         """A hub introduces itself by sending its promotions; nothing is needed here."""
 
-    def asked_lately(self, promotion_id: str, needed: Amounts, now_ms: int) -> bool:
+    def asked_lately(self, promotion_id: str, counter: str, needed: Amounts, now_ms: int) -> bool:
         """Whether the hub was asked for so much of a promotion and may still answer."""
-        asked_at_ms, asked = self._asked.get(promotion_id, (-ASK_AGAIN_MS, Amounts(0, 0)))
+        asked_at_ms, asked = self._asked.get(
+            (promotion_id, counter), (-ASK_AGAIN_MS, Amounts(0, 0))
+        )
         return asked_at_ms + ASK_AGAIN_MS > now_ms and needed.fits(asked)
+
+    def lacks_ahead(self, promotion_id: str, now_ms: int) -> bool:
+        """Whether parts of counters have to be asked for ahead."""
+        until_ms = self._provided.get(promotion_id, 0)
+        return until_ms is not None and until_ms <= now_ms
+
+    def has_provided(self, promotion_id: str, until_ms: int | None) -> None:
+        self._provided[promotion_id] = until_ms
 
     async def _expire(self) -> None:
         while True:
@@ -167,5 +194,7 @@ class Merchant:
             try:
                 await reservations.expire_overdue(self)
                 await closing.finish(self)
+                await asking.provide(self)
+                await limiting.forget_ended(self)
             except Exception:
                 log.exception("reservations could not be expired; trying again")

@@ -19,7 +19,7 @@ from sconto.base.documents import Document
 from sconto.base.errors import ConflictError
 from sconto.cart import Cart, Evaluation
 from sconto.cart.model import CART_BYTES_MAX
-from sconto.redemption import Available, Decision, Headroom, decide
+from sconto.redemption import Decision, Headroom, decide
 from sconto.servers.endpoint import Call, endpoint
 from sconto.servers.merchant import limiting, spending
 from sconto.servers.merchant.dry_run import DryRun, dry_run_ms, evaluate_dry
@@ -210,7 +210,7 @@ def _holding(
 def _decide(
     server: "Merchant",
     held: Holding,
-    available: Available,
+    available: limiting.Available,
     order_id: str,
     at_ms: int,
     read: limiting.Read,
@@ -224,7 +224,7 @@ def _decide(
             merchant=server.base.home.url,
             order_id=order_id,
             available=available,
-            headroom_of=limiting.headroom_of(server, held, at_ms, read),
+            headroom_of=limiting.headroom_of(server, held, at_ms, available, read),
         )
 
 

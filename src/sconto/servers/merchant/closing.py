@@ -5,7 +5,8 @@ has ended; `finish` looks for such parts every second. A merchant closes
 
 1. what a hub asks for and it has not needed of late (`sconto.allotment.close_requested.v1`);
 2. rests that are too small for what it needs, when the hub has no more: it may get them as one;
-3. everything of a promotion that has ended, or in which it takes part no longer.
+3. everything of a promotion that has ended, or in which it takes part no longer;
+4. parts of limits that merchants share, when their period has ended.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ from msgspec import Meta, Struct
 from sconto.base.documents import from_builtins
 from sconto.base.fields import Identifier
 from sconto.ledger import Amounts
+from sconto.servers.merchant.shelf import Held
 from sconto.store import exchange, ledger, orders
 from sconto.store import promotions as store
 from sconto.store.ledger import Allotment
@@ -37,6 +39,8 @@ class _Refused(Struct, kw_only=True):
     promotion_id: Identifier
     needed_uses: Annotated[int, Meta(ge=0)] = 0
     needed_minor: Annotated[int, Meta(ge=0)] = 0
+    #: Of a limit that merchants share; empty: of the promotion itself.
+    counter: str = ""
 
 
 def close_requested(server: "Merchant", tx: Tx, source: str, data: dict[str, Any]) -> None:
@@ -45,9 +49,7 @@ def close_requested(server: "Merchant", tx: Tx, source: str, data: dict[str, Any
     part = ledger.get(tx.connection, event.allotment_id)
     if part is None or part.state != "open" or _hub_of(tx, part.promotion_id) != source:
         return
-    here = server.spent_at_ms.get(part.promotion_id, 0)
-    spent_at_ms = max(here, ledger.last_spent_at_ms(tx.connection, part.allotment_id))
-    if spent_at_ms + IDLE_MS <= tx.now_ms:
+    if _is_idle(server, tx, part):
         _close(tx, source, part)
 
 
@@ -57,15 +59,23 @@ def allotment_refused(server: "Merchant", tx: Tx, source: str, data: dict[str, A
     if _hub_of(tx, event.promotion_id) != source:
         return
     needed = Amounts(event.needed_uses, event.needed_minor)
-    for part in _held(server, tx, event.promotion_id):
+    for part in _held(server, tx, event.promotion_id, event.counter):
         if not needed.fits(part.left):
             _close(tx, source, part)
 
 
 def close_all(server: "Merchant", tx: Tx, promotion_id: str, hub: str) -> None:
-    """Give back everything of a promotion."""
-    for part in _held(server, tx, promotion_id):
+    """Give back everything of a promotion, and of its counters."""
+    for part in ledger.open_of(tx.connection, server.base.home.url, promotion_id):
         _close(tx, hub, part)
+
+
+def close_ended(server: "Merchant", tx: Tx, held: Held, before_ms: int) -> None:
+    """Give back what is left of periods that ended before an instant and is not needed."""
+    for part in ledger.open_of(tx.connection, server.base.home.url, held.promotion_id):
+        has_ended = part.ends_at_ms is not None and part.ends_at_ms <= before_ms
+        if held.hub is not None and has_ended and _is_idle(server, tx, part):
+            _close(tx, held.hub, part)
 
 
 async def finish(server: "Merchant") -> None:
@@ -105,10 +115,16 @@ def _close(tx: Tx, hub: str, part: Allotment) -> None:
     )
 
 
-def _held(server: "Merchant", tx: Tx, promotion_id: str) -> list[Allotment]:
+def _held(server: "Merchant", tx: Tx, promotion_id: str, counter: str) -> list[Allotment]:
     """The parts that are spent from."""
-    found = ledger.available(tx.connection, server.base.home.url, [promotion_id])
+    found = ledger.available(tx.connection, server.base.home.url, [promotion_id], counter)
     return found.get(promotion_id, [])
+
+
+def _is_idle(server: "Merchant", tx: Tx, part: Allotment) -> bool:
+    here = server.spent_at_ms.get((part.promotion_id, part.counter), 0)
+    spent_at_ms = max(here, ledger.last_spent_at_ms(tx.connection, part.allotment_id))
+    return spent_at_ms + IDLE_MS <= tx.now_ms
 
 
 def _hub_of(tx: Tx, promotion_id: str) -> str | None:

@@ -19,13 +19,14 @@ from sconto.base.fields import Digest, Identifier, NamedDigest, ServerUrl, Thumb
 from sconto.base.keys import verify_detached
 from sconto.ledger import UNLIMITED, Amounts, Entry
 from sconto.servers.endpoint import INSTANT_MAX_MS, Call, endpoint
-from sconto.servers.merchant import closing, restore
+from sconto.servers.merchant import asking, closing, restore
 from sconto.servers.promotions import TERMS_TYPE
 from sconto.store import access, coupons, ledger
 from sconto.store import promotions as store
 from sconto.store.coupons import Coupon
 from sconto.store.writer import Tx
 from sconto.terms import encode_terms, terms_digest, terms_from
+from sconto.terms.counting import shared_counter
 from sconto.tokens.issue import USES_MAX
 
 if TYPE_CHECKING:
@@ -113,6 +114,9 @@ def _tell(server: "Merchant", tx: Tx, promotion: store.Promotion, *, is_accepted
     data = {"promotion_id": promotion.promotion_id, "terms_digest": promotion.terms_digest}
     if promotion.hub is not None:
         tx.send(promotion.hub, f"sconto.promotion.{kind}.v1", promotion.promotion_id, data)
+        held = server.shelf.find(tx.connection, promotion.terms_digest)
+        if is_accepted and held is not None:
+            asking.ask_ahead(server, tx, held)
         if not is_accepted:
             closing.close_all(server, tx, promotion.promotion_id, promotion.hub)
     tx.announce("promotion", promotion.promotion_id)
@@ -148,6 +152,8 @@ class _AllotmentGranted(_Data):
     epoch: Identifier
     #: The hub's signature under the grant.
     proof: Annotated[str, Meta(max_length=4096)] | None = None
+    #: Of a limit that merchants share; empty: of the promotion itself.
+    counter: Annotated[str, Meta(max_length=200)] = ""
 
 
 class TokenIssued(_Data):
@@ -263,11 +269,20 @@ def allotment_granted(server: "Merchant", tx: Tx, source: str, data: dict[str, A
             "open",
             event.epoch,
             proof=event.proof,
+            counter=event.counter,
+            ends_at_ms=_end_of(server, tx, promotion, event.counter),
         ),
     )
     if not promotion.is_accepted or promotion.status == "ended":
         closing.close_all(server, tx, event.promotion_id, source)  # it came too late
-    tx.announce("granted", event.promotion_id)
+    tx.announce("granted", asking.write_budget(event.promotion_id, event.counter))
+
+
+def _end_of(server: "Merchant", tx: Tx, promotion: store.Promotion, counter: str) -> int | None:
+    """When the period of a counter ends; None: it has none, or newer terms than ours name it."""
+    held = server.shelf.find(tx.connection, promotion.terms_digest)
+    known = shared_counter(held.terms, counter) if held is not None and counter else None
+    return None if known is None else known.ends_at_ms
 
 
 def token_issued(server: "Merchant", tx: Tx, source: str, data: dict[str, Any]) -> None:

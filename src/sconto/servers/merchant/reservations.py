@@ -40,7 +40,8 @@ async def redeem_reserved(server: "Merchant", call: Call) -> OrderDocument:
         check_not_restored(server, [one.terms_digest for one in used])
         orders.change_state(tx, order, "redeemed")
         for one in used:
-            record(server, tx, _entry(server, one, "redeemed"), order.receipt)
+            parts = limiting.parts_of(server, tx.connection, one)
+            record(server, tx, _entry(server, one, "redeemed"), order.receipt, parts)
             settle_own(server, tx, one)
         return document_of(tx.connection, find_order(tx.connection, order.order_id))
 

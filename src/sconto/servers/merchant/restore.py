@@ -59,6 +59,7 @@ def hub_epoch(server: "Merchant", tx: Tx, source: str, data: dict[str, Any]) -> 
                 "incarnation": part.incarnation,
                 "epoch": part.epoch,
                 "proof": part.proof,
+                **({"counter": part.counter} if part.counter else {}),
             },
         )
 

@@ -14,6 +14,7 @@ from sconto.cart import PromotionIndex
 from sconto.store import promotions
 from sconto.store.writer import Store
 from sconto.terms import Terms, decode_terms
+from sconto.terms.counting import shared
 
 
 class Held(NamedTuple):
@@ -38,6 +39,8 @@ class Shelf:
         self.index = PromotionIndex()
         self._held: dict[str, Held] = {}
         self._digests: dict[str, list[str]] = {}
+        #: Hubs' promotions in force with limits that merchants share.
+        self._shared: dict[str, Held] = {}
 
     def load(self) -> None:
         """Read every promotion; at start."""
@@ -63,6 +66,11 @@ class Shelf:
     def get(self, terms_digest: str) -> Held | None:
         """The terms behind a digest, whether in force or not."""
         return self._held.get(terms_digest)
+
+    def shared(self) -> list[Held]:
+        """Hubs' promotions in force with limits that merchants share."""
+        with self.lock:
+            return list(self._shared.values())
 
     def terms(self, connection: sa.Connection, terms_digest: str) -> Terms:
         """Terms that were redeemed here, in force or not."""
@@ -101,3 +109,7 @@ class Shelf:
                     is_current = terms_digest == promotion.terms_digest
                     self.index.add(terms, terms_digest, current=is_current)
             self._digests[promotion.promotion_id] = list(decoded)
+            self._shared.pop(promotion.promotion_id, None)
+            current = self._held[promotion.terms_digest]
+            if is_in_force and current.hub is not None and shared(current.terms):
+                self._shared[promotion.promotion_id] = current

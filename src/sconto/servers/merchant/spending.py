@@ -4,6 +4,7 @@ In: a `Decision` and the request that it is about. Out: the order as it was kept
 What is told to hubs goes into the outbox by the same transaction.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -14,6 +15,7 @@ from sconto.base.keys import sign_compact
 from sconto.cart import ReasonCode, Refusal, encode_evaluation
 from sconto.ledger import Amounts, Entry, wants_more
 from sconto.redemption import RECEIPT_TYPE, Decision, Spend, entry_of, receipt_claims
+from sconto.servers.merchant.asking import ask
 from sconto.servers.merchant.orders import OrderDocument, document_of
 from sconto.servers.merchant.recognise import Holding
 from sconto.store import codes, coupons, ledger, limits, orders
@@ -107,15 +109,19 @@ def keep(
         )
         if one.code is not None and one.token_id is not None:
             entry = msgspec.structs.replace(entry, token_id=one.token_id)
-        record(server, tx, entry, receipt if is_direct else None)
+        parts = [part for _, part in spend.shared] if is_direct else []
+        record(server, tx, entry, receipt if is_direct else None, parts)
         if is_direct:
             settle_own(server, tx, one)
     for missing in decision.uncovered:
         if missing.code != ReasonCode.ALLOTMENT_EXHAUSTED:
             continue
         held_terms = server.shelf.get(missing.applied.terms_digest)
-        if held_terms is not None and held_terms.hub is not None:
-            _ask_for_more(server, tx, held_terms.hub, missing.applied.promotion_id, missing.needed)
+        if held_terms is None or held_terms.hub is None:
+            continue
+        for counter in missing.lacking:
+            promotion_id = missing.applied.promotion_id
+            ask(server, tx, held_terms.hub, promotion_id, missing.needed, counter)
     short = {one.applied.promotion_id for one in decision.uncovered}
     for refusal in evaluation.refused:
         _record_refusal(server, tx, request, held, refusal, at_ms, always=short)
@@ -133,13 +139,17 @@ def _use(
 ) -> Redemption:
     """Take the units and the token's use."""
     applied = spend.applied
-    left = ledger.spend(tx, spend.allotment_id, spend.amounts)
-    server.spent_at_ms[applied.promotion_id] = tx.now_ms
     if spend.counters:
         limits.take(tx, applied.promotion_id, spend.redemption_id, spend.amounts, spend.counters)
+    shared = [part for _, part in spend.shared]
+    if shared:
+        limits.take_parts(tx, spend.redemption_id, shared)
     terms = server.shelf.get(applied.terms_digest)
-    if terms is not None and terms.hub is not None and wants_more(left.left, left.granted):
-        _ask_for_more(server, tx, terms.hub, applied.promotion_id, Amounts(1, 1))
+    for part in (spend.allotment_id, *shared):
+        left = ledger.spend(tx, part, spend.amounts)
+        server.spent_at_ms[applied.promotion_id, left.counter] = tx.now_ms
+        if terms is not None and terms.hub is not None and wants_more(left.left, left.granted):
+            ask(server, tx, terms.hub, applied.promotion_id, Amounts(1, 1), left.counter)
     token_id, use_number = applied.token_id, None
     code = held.codes.get(applied.code or "")
     if token_id is not None:
@@ -165,28 +175,6 @@ def _use(
     )
 
 
-def _ask_for_more(server: "Merchant", tx: Tx, hub: str, promotion_id: str, needed: Amounts) -> None:
-    """Ask the hub for another allotment, unless it was asked a moment ago."""
-    asked = ("asked", promotion_id)
-    before = tx.seen.get(asked)
-    if before is not None and needed.fits(before):
-        return
-    if server.asked_lately(promotion_id, needed, tx.now_ms):
-        return
-    tx.seen[asked] = needed
-    tx.announce("asked", f"{needed.uses} {needed.minor} {tx.now_ms} {promotion_id}")
-    tx.send(
-        hub,
-        "sconto.allotment.requested.v1",
-        promotion_id,
-        {
-            "promotion_id": promotion_id,
-            "needed_uses": needed.uses,
-            "needed_minor": needed.minor,
-        },
-    )
-
-
 def settle_own(server: "Merchant", tx: Tx, used: Redemption) -> None:
     """A promotion of this merchant's own has its budget here."""
     terms = server.shelf.get(used.terms_digest)
@@ -196,14 +184,21 @@ def settle_own(server: "Merchant", tx: Tx, used: Redemption) -> None:
     ledger.settle_own(tx, used.promotion_id, used.merchant, amounts, used.redemption_id)
 
 
-def record(server: "Merchant", tx: Tx, entry: Entry, receipt: str | None) -> None:
-    """Write an entry to the journal, and report it to the hub whose promotion it is about."""
+def record(
+    server: "Merchant", tx: Tx, entry: Entry, receipt: str | None, parts: Sequence[str] = ()
+) -> None:
+    """Write an entry to the journal, and report it to the hub whose promotion it is about.
+
+    With a redemption go its receipt and the `parts` of shared counters that it is taken from.
+    """
     tx.record(entry)
     terms = server.shelf.get(entry.terms_digest)
     if terms is not None and terms.hub is not None:
         data: dict[str, Any] = {"entry": entry}
         if receipt is not None:
             data["receipt"] = receipt
+        if parts:
+            data["parts"] = parts
         tx.send(terms.hub, "sconto.journal.reported.v1", entry.promotion_id, data)
 
 

@@ -19,17 +19,20 @@ class Stock:
         self._store = store
         self._holder = holder
         self._as_of = store.commits
-        self._open: dict[str, list[Allotment]] = {}
+        self._open: dict[tuple[str, str], list[Allotment]] = {}
 
-    def available(self, promotion_ids: Collection[str]) -> dict[str, list[Allotment]]:
+    def available(
+        self, promotion_ids: Collection[str], counter: str = ""
+    ) -> dict[str, list[Allotment]]:
         """What `ledger.available` would give now."""
         commits = self._store.commits  # read first: what is read below is as new, or newer
         if commits != self._as_of or not self._store.is_alone:
             self._open = {}
             self._as_of = commits
-        unknown = [one for one in promotion_ids if one not in self._open]
+        unknown = [one for one in promotion_ids if (one, counter) not in self._open]
         if unknown:
             with self._store.read() as connection:
-                found = ledger.available(connection, self._holder, unknown)
-            self._open.update({one: found.get(one, []) for one in unknown})
-        return {one: self._open[one] for one in promotion_ids if self._open[one]}
+                found = ledger.available(connection, self._holder, unknown, counter)
+            self._open.update({(one, counter): found.get(one, []) for one in unknown})
+        found = {one: self._open[one, counter] for one in promotion_ids}
+        return {one: parts for one, parts in found.items() if parts}

@@ -15,7 +15,15 @@ at, so that nothing is given that is not there.
 
 from sconto.store.ledger.budgets import budget_of, move, open_budget, top_up
 from sconto.store.ledger.grants import extend, grant, reclaim, settle, unsettle
-from sconto.store.ledger.losses import begin_epoch, reopen, take_up, write_off, write_off_own
+from sconto.store.ledger.losses import (
+    begin_epoch,
+    reopen,
+    restored_at_ms,
+    take_up,
+    write_off,
+    write_off_free,
+    write_off_own,
+)
 from sconto.store.ledger.parts import Allotment, get, give_back, insert, of_promotion, open_of
 from sconto.store.ledger.portions import last_spent_at_ms
 from sconto.store.ledger.spending import (
@@ -25,6 +33,7 @@ from sconto.store.ledger.spending import (
     begin_closing,
     close,
     closing,
+    counters_of,
     settle_own,
     spend,
 )
@@ -39,6 +48,7 @@ __all__ = [
     "budget_of",
     "close",
     "closing",
+    "counters_of",
     "extend",
     "get",
     "give_back",
@@ -51,6 +61,7 @@ __all__ = [
     "open_of",
     "reclaim",
     "reopen",
+    "restored_at_ms",
     "settle",
     "settle_own",
     "spend",
@@ -58,5 +69,6 @@ __all__ = [
     "top_up",
     "unsettle",
     "write_off",
+    "write_off_free",
     "write_off_own",
 ]

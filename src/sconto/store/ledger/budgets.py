@@ -16,14 +16,15 @@ from sconto.store.writer import Tx
 UNITS = ("uses", "minor")
 
 
-def open_budget(tx: Tx, promotion_id: str, cap: Amounts, reference: str) -> None:
-    """A new promotion's budget: everything is free."""
+def open_budget(tx: Tx, promotion_id: str, cap: Amounts, reference: str, counter: str = "") -> None:
+    """The budget of a new promotion, or of a counter that its merchants share: all is free."""
     zero = dict.fromkeys(
         (f"{account}_{unit}" for account in ("open", "spent", "written_off") for unit in UNITS), 0
     )
     tx.write(
         sa.insert(budgets).values(
             promotion_id=promotion_id,
+            counter=counter,
             cap_uses=cap.uses,
             free_uses=cap.uses,
             cap_minor=cap.minor,
@@ -31,14 +32,14 @@ def open_budget(tx: Tx, promotion_id: str, cap: Amounts, reference: str) -> None
             **zero,
         )
     )
-    transfer(tx, promotion_id, Account.WORLD, Account.FREE, cap, "open", reference)
+    transfer(tx, promotion_id, Account.WORLD, Account.FREE, cap, "open", reference, counter=counter)
 
 
 def top_up(tx: Tx, promotion_id: str, added: Amounts, reference: str) -> None:
     """The cap grows, and what is free with it. Terms stay as they are."""
     changed = tx.write(
         sa.update(budgets)
-        .where(budgets.c.promotion_id == promotion_id)
+        .where(budgets.c.promotion_id == promotion_id, budgets.c.counter == "")
         .values(
             cap_uses=budgets.c.cap_uses + added.uses,
             free_uses=budgets.c.free_uses + added.uses,
@@ -50,10 +51,12 @@ def top_up(tx: Tx, promotion_id: str, added: Amounts, reference: str) -> None:
     transfer(tx, promotion_id, Account.WORLD, Account.FREE, added, "top_up", reference)
 
 
-def budget_of(connection: sa.Connection, promotion_id: str) -> Budget | None:
-    """The balances of a promotion that this server promises."""
+def budget_of(connection: sa.Connection, promotion_id: str, counter: str = "") -> Budget | None:
+    """The balances of a promotion that this server promises, or of a counter of its."""
     row = connection.execute(
-        sa.select(budgets).where(budgets.c.promotion_id == promotion_id)
+        sa.select(budgets).where(
+            budgets.c.promotion_id == promotion_id, budgets.c.counter == counter
+        )
     ).first()
     if row is None:
         return None
@@ -75,16 +78,22 @@ def move(
     reference: str,
 ) -> None:
     """Move units of a part between two accounts of its budget, by double entry."""
-    move_units(tx, part.promotion_id, str(debit), str(credit), amounts)
+    move_units(tx, part.promotion_id, str(debit), str(credit), amounts, part.counter)
     held = opened(part.holder)
     from_, to = (held if one == Account.OPEN else str(one) for one in (debit, credit))
-    transfer(tx, part.promotion_id, from_, to, amounts, reason, reference)
+    transfer(tx, part.promotion_id, from_, to, amounts, reason, reference, counter=part.counter)
 
 
-def move_units(tx: Tx, promotion_id: str, debit: str, credit: str, amounts: Amounts) -> None:
+def move_units(
+    tx: Tx, promotion_id: str, debit: str, credit: str, amounts: Amounts, counter: str = ""
+) -> None:
     check_not_negative(amounts)
     changed = _move_between(debit, credit).run(
-        tx.changing(), promotion=promotion_id, uses=amounts.uses, minor=amounts.minor
+        tx.changing(),
+        promotion=promotion_id,
+        name=counter,
+        uses=amounts.uses,
+        minor=amounts.minor,
     )
     invariant(changed == 1, "a budget is there for its own allotments")
 
@@ -97,8 +106,10 @@ def transfer(
     amounts: Amounts,
     reason: str,
     reference: str,
+    *,
+    counter: str = "",
 ) -> None:
-    row = transfer_row(tx, promotion_id, debit, credit, amounts, reason, reference)
+    row = transfer_row(tx, promotion_id, debit, credit, amounts, reason, reference, counter=counter)
     INSERT_TRANSFER.run(tx.changing(), **row)
 
 
@@ -110,6 +121,8 @@ def transfer_row(
     amounts: Amounts,
     reason: str,
     reference: str,
+    *,
+    counter: str = "",
 ) -> dict[str, Any]:
     return {
         "promotion_id": promotion_id,
@@ -120,6 +133,7 @@ def transfer_row(
         "reason": reason,
         "reference": reference,
         "at_ms": tx.now_ms,
+        "counter": counter,
     }
 
 
@@ -138,6 +152,7 @@ INSERT_TRANSFER = Prepared(
         "reason",
         "reference",
         "at_ms",
+        "counter",
     )
 )
 
@@ -150,6 +165,9 @@ def _move_between(debit: str, credit: str) -> Prepared:
         values[f"{credit}_{unit}"] = budgets.c[f"{credit}_{unit}"] + change
     return Prepared(
         sa.update(budgets)
-        .where(budgets.c.promotion_id == sa.bindparam("promotion"))
+        .where(
+            budgets.c.promotion_id == sa.bindparam("promotion"),
+            budgets.c.counter == sa.bindparam("name"),
+        )
         .values(**values)
     )

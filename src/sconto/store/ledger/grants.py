@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from sconto.base.errors import invariant
 from sconto.ledger import Amounts, Refused, grant_size
 from sconto.ledger.budget import Account
-from sconto.store.ledger.budgets import budget_of, move, move_units, opened, transfer
+from sconto.store.ledger.budgets import budget_of, move
 from sconto.store.ledger.parts import (
     Allotment,
     end,
@@ -28,35 +28,26 @@ def grant(
     needed: Amounts,
     holders: int,
     epoch: str = "",
+    counter: str = "",
 ) -> Allotment | Refused:
     """Cut a part of what is free for one of `holders` holders; `needed` is the least it wants."""
-    budget = budget_of(tx.connection, promotion_id)
+    budget = budget_of(tx.connection, promotion_id, counter)
     if budget is None:
         return Refused("budget_exhausted", needed, Amounts(0, 0))
     size = grant_size(budget.free, needed, holders)
     if isinstance(size, Refused):
         return size
-    move_units(tx, promotion_id, "free", "open", size)
-    transfer(tx, promotion_id, Account.FREE, opened(holder), size, "grant", allotment_id)
     allotment = Allotment(
-        allotment_id, promotion_id, holder, incarnation, size, size, "open", epoch
+        allotment_id, promotion_id, holder, incarnation, size, size, "open", epoch, counter=counter
     )
+    move(tx, allotment, Account.FREE, Account.OPEN, size, "grant", allotment_id)
     insert(tx, allotment)
     return allotment
 
 
 def extend(tx: Tx, allotment: Allotment, added: Amounts) -> None:
     """Give an open part more of what is free; a redemption takes uses and money from one part."""
-    move_units(tx, allotment.promotion_id, "free", "open", added)
-    transfer(
-        tx,
-        allotment.promotion_id,
-        Account.FREE,
-        opened(allotment.holder),
-        added,
-        "grant",
-        allotment.allotment_id,
-    )
+    move(tx, allotment, Account.FREE, Account.OPEN, added, "grant", allotment.allotment_id)
     grown = tx.write(
         sa.update(allotments)
         .where(allotments.c.allotment_id == allotment.allotment_id, allotments.c.state == "open")

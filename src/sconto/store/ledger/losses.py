@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sconto.base.errors import invariant
 from sconto.ledger import UNLIMITED, Amounts
 from sconto.ledger.budget import Account
-from sconto.store.ledger.budgets import UNITS, budget_of, move, move_units, transfer
+from sconto.store.ledger.budgets import budget_of, move, move_units, transfer
 from sconto.store.ledger.parts import (
     COLUMNS,
     Allotment,
@@ -19,7 +19,7 @@ from sconto.store.ledger.parts import (
     insert,
     take,
 )
-from sconto.store.schema import allotments, budgets
+from sconto.store.schema import allotments, budgets, epochs
 from sconto.store.writer import Tx
 
 
@@ -47,7 +47,7 @@ def reopen(tx: Tx, part: Allotment) -> None:
     move(tx, part, Account.WRITTEN_OFF, Account.OPEN, part.left, "present", part.allotment_id)
 
 
-def begin_epoch(tx: Tx, before: str) -> dict[str, int]:
+def begin_epoch(tx: Tx, before: str, epoch: str) -> dict[str, int]:
     """A restored backup: nothing of any budget is free, and nobody is known to hold a part.
 
     What was granted in the epoch `before` and since may be spent; all of it is written off.
@@ -57,17 +57,39 @@ def begin_epoch(tx: Tx, before: str) -> dict[str, int]:
     parts = [allotment_of(tuple(row)) for row in tx.read(query)]
     for part in parts:
         write_off(tx, part.allotment_id)
-    free = {}
-    for row in tx.read(sa.select(budgets)).mappings():
-        # Of what is not limited there is always more.
-        uses, minor = (0 if row[f"cap_{u}"] >= UNLIMITED else row[f"free_{u}"] for u in UNITS)
-        free[row["promotion_id"]] = Amounts(uses, minor)
-    for promotion_id, amounts in free.items():
-        move_units(tx, promotion_id, "free", "written_off", amounts)
-        transfer(
-            tx, promotion_id, Account.FREE, Account.WRITTEN_OFF, amounts, "epoch", promotion_id
-        )
-    return {"budgets": len(free), "parts": len(parts)}
+    keys = tx.read(sa.select(budgets.c.promotion_id, budgets.c.counter)).all()
+    for key in keys:
+        write_off_free(tx, key.promotion_id, key.counter)
+    tx.write(sa.insert(epochs).values(epoch=epoch, began_at_ms=tx.now_ms))
+    return {"budgets": len(keys), "parts": len(parts)}
+
+
+def write_off_free(tx: Tx, promotion_id: str, counter: str) -> None:
+    """What is free of a budget may have been granted, and that is forgotten."""
+    budget = budget_of(tx.connection, promotion_id, counter)
+    invariant(budget is not None, "a budget that is written off is there")
+    if budget is None:
+        return
+    # Of what is not limited there is always more.
+    parts = zip(budget.cap, budget.free, strict=True)
+    amounts = Amounts(*(0 if cap >= UNLIMITED else free for cap, free in parts))
+    move_units(tx, promotion_id, "free", "written_off", amounts, counter)
+    transfer(
+        tx,
+        promotion_id,
+        Account.FREE,
+        Account.WRITTEN_OFF,
+        amounts,
+        "epoch",
+        promotion_id,
+        counter=counter,
+    )
+
+
+def restored_at_ms(connection: sa.Connection) -> int | None:
+    """When this server last became another epoch; None: it is the first one."""
+    found: int | None = connection.scalar(sa.select(sa.func.max(epochs.c.began_at_ms)))
+    return found
 
 
 def take_up(tx: Tx, part: Allotment) -> bool:
@@ -75,7 +97,7 @@ def take_up(tx: Tx, part: Allotment) -> bool:
 
     Its units are among those that the epoch began by writing off; what is not limited is free.
     """
-    budget = budget_of(tx.connection, part.promotion_id)
+    budget = budget_of(tx.connection, part.promotion_id, part.counter)
     if budget is None:
         return False
     dimensions = list(zip(part.granted, budget.cap, strict=True))

@@ -28,6 +28,10 @@ class Allotment(NamedTuple):
     is_closing: bool = False
     #: The promiser's signature under the grant, where another server holds it.
     proof: str | None = None
+    #: The shared counter whose budget it is a part of; empty: of the promotion's.
+    counter: str = ""
+    #: First instant after the counter's period, where it has one.
+    ends_at_ms: int | None = None
 
 
 def get(connection: sa.Connection, allotment_id: str) -> Allotment | None:
@@ -36,21 +40,32 @@ def get(connection: sa.Connection, allotment_id: str) -> Allotment | None:
     return None if row is None else allotment_of(row)
 
 
-def open_of(connection: sa.Connection, holder: str) -> list[Allotment]:
-    """All open parts of a holder."""
+def open_of(
+    connection: sa.Connection, holder: str, promotion_id: str | None = None
+) -> list[Allotment]:
+    """All open parts of a holder, of every counter; of one promotion, where named."""
     query = (
         sa.select(*COLUMNS)
         .where(allotments.c.holder == holder, allotments.c.state == "open")
-        .order_by(allotments.c.promotion_id, allotments.c.created_at_ms, allotments.c.allotment_id)
+        .order_by(
+            allotments.c.promotion_id,
+            allotments.c.counter,
+            allotments.c.created_at_ms,
+            allotments.c.allotment_id,
+        )
     )
+    if promotion_id is not None:
+        query = query.where(allotments.c.promotion_id == promotion_id)
     return [allotment_of(tuple(row)) for row in connection.execute(query)]
 
 
-def of_promotion(connection: sa.Connection, promotion_id: str) -> list[Allotment]:
-    """All allotments of a promotion, oldest first."""
+def of_promotion(
+    connection: sa.Connection, promotion_id: str, counter: str = ""
+) -> list[Allotment]:
+    """All parts of a promotion's budget, or of one of its counters', oldest first."""
     query = (
         sa.select(*COLUMNS)
-        .where(allotments.c.promotion_id == promotion_id)
+        .where(allotments.c.promotion_id == promotion_id, allotments.c.counter == counter)
         .order_by(allotments.c.created_at_ms, allotments.c.allotment_id)
     )
     return [allotment_of(tuple(row)) for row in connection.execute(query)]
@@ -72,6 +87,8 @@ def insert(tx: Tx, allotment: Allotment) -> None:
         epoch=allotment.epoch,
         is_closing=allotment.is_closing,
         proof=allotment.proof,
+        counter=allotment.counter,
+        ends_at_ms=allotment.ends_at_ms,
         created_at_ms=tx.now_ms,
     )
 
@@ -134,6 +151,8 @@ def allotment_of(row: Row) -> Allotment:
         epoch=row[9],
         is_closing=row[10],
         proof=row[11],
+        counter=row[12],
+        ends_at_ms=row[13],
     )
 
 
@@ -152,6 +171,8 @@ _ROW = [
         "epoch",
         "is_closing",
         "proof",
+        "counter",
+        "ends_at_ms",
     )
 ]
 

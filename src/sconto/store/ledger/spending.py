@@ -25,6 +25,17 @@ from sconto.store.schema import allotments
 from sconto.store.writer import Tx
 
 
+def counters_of(connection: sa.Connection, holder: str, promotion_id: str) -> set[str]:
+    """The counters of a promotion that a holder has open parts of."""
+    query = sa.select(allotments.c.counter).where(
+        allotments.c.promotion_id == promotion_id,
+        allotments.c.holder == holder,
+        allotments.c.state == "open",
+        allotments.c.counter != "",
+    )
+    return set(connection.execute(query.distinct()).scalars())
+
+
 def accept(tx: Tx, allotment: Allotment) -> bool:
     """Take a granted part into possession; False when it was here before (no effect)."""
     if get(tx.connection, allotment.allotment_id) is not None:
@@ -34,12 +45,12 @@ def accept(tx: Tx, allotment: Allotment) -> bool:
 
 
 def available(
-    connection: sa.Connection, holder: str, promotion_ids: Iterable[str]
+    connection: sa.Connection, holder: str, promotion_ids: Iterable[str], counter: str = ""
 ) -> dict[str, list[Allotment]]:
-    """The open parts of a holder by promotion, oldest first."""
+    """The open parts of a holder by promotion, oldest first; of that counter of it, where named."""
     result = {}
     for promotion_id in promotion_ids:
-        rows = _AVAILABLE.rows(connection, promotion_id=promotion_id, holder=holder)
+        rows = _AVAILABLE.rows(connection, promotion_id=promotion_id, name=counter, holder=holder)
         if rows:
             result[promotion_id] = [allotment_of(row) for row in rows]
     return result
@@ -49,8 +60,9 @@ class _Spent:
     """What a batch of checkouts takes: one guarded update of each part and of each budget."""
 
     def __init__(self) -> None:
-        #: Ids of the open parts by holder and promotion, and the parts as the batch leaves them.
-        self.ids: dict[tuple[str, str], list[str]] = {}
+        #: Ids of the open parts by holder, promotion and counter, and the parts as the batch
+        #: leaves them.
+        self.ids: dict[tuple[str, str, str], list[str]] = {}
         self.parts: dict[str, Allotment] = {}
         self.taken: dict[str, Amounts] = {}
         self.settled: dict[str, Amounts] = {}
@@ -66,17 +78,19 @@ class _Spent:
             INSERT_TRANSFER.run_many(tx.apart, self.transfers)
 
 
-def available_to(tx: Tx, holder: str, promotion_ids: Iterable[str]) -> dict[str, list[Allotment]]:
+def available_to(
+    tx: Tx, holder: str, promotion_ids: Iterable[str], counter: str = ""
+) -> dict[str, list[Allotment]]:
     """`available` in a transaction, after what the batch has spent so far."""
     late = tx.late(_Spent)
-    wanted = [(holder, promotion_id) for promotion_id in promotion_ids]
-    unknown = [promotion_id for _, promotion_id in wanted if (holder, promotion_id) not in late.ids]
+    wanted = [(holder, promotion_id, counter) for promotion_id in promotion_ids]
+    unknown = [key[1] for key in wanted if key not in late.ids]
     if unknown:
         # Nothing of these promotions was put off, so the table is right about them.
-        found = available(tx.apart, holder, unknown)
+        found = available(tx.apart, holder, unknown, counter)
         for promotion_id in unknown:
             parts = found.get(promotion_id, [])
-            late.ids[holder, promotion_id] = [part.allotment_id for part in parts]
+            late.ids[holder, promotion_id, counter] = [part.allotment_id for part in parts]
             late.parts.update({part.allotment_id: part for part in parts})
     return {key[1]: [late.parts[i] for i in late.ids[key]] for key in wanted if late.ids[key]}
 
@@ -162,6 +176,7 @@ _AVAILABLE = Prepared(
     sa.select(*COLUMNS)
     .where(
         allotments.c.promotion_id == sa.bindparam("promotion_id"),
+        allotments.c.counter == sa.bindparam("name"),
         allotments.c.holder == sa.bindparam("holder"),
         allotments.c.state == "open",
         sa.not_(allotments.c.is_closing),
