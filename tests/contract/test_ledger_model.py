@@ -1,7 +1,8 @@
 """Budgets against a model of a few lines, in any order of requests, on both databases.
 
 The model keeps five pots per dimension and the parts by id; after each step the database must say
-the same. A promotion of its own makes each run of the machine independent of those before.
+the same. A promotion of its own makes each run of the machine independent of those before. Half of
+the runs are about the budget of a counter of it; the other of the two budgets must not move.
 """
 
 import itertools
@@ -19,6 +20,7 @@ from sconto.store import Store, ledger, promotions
 from sconto.store.access import add_tenant
 from sconto.store.writer import Tx
 
+DAY = "day:2026-11-24"
 numbers = itertools.count()
 sizes = st.builds(Amounts, st.integers(0, 12), st.integers(0, 1200))
 picks = st.integers(0, 50)
@@ -38,8 +40,11 @@ class Books(RuleBasedStateMachine):
     def __init__(self, store: Store) -> None:
         super().__init__()
         self.store = store
-        self.promotion = f"p{next(numbers)}"
-        self.free = self.spent = self.written_off = Amounts(0, 0)
+        number = next(numbers)
+        self.promotion = f"p{number}"
+        self.counter, self.other = ("", DAY) if number % 2 else (DAY, "")
+        self.free = self.other_free = Amounts(20, 2000)
+        self.spent = self.written_off = Amounts(0, 0)
         self.granted: dict[str, Amounts] = {}
         self.left: dict[str, Amounts] = {}
         self.state: dict[str, str] = {}
@@ -51,7 +56,8 @@ class Books(RuleBasedStateMachine):
             promotions.save(
                 tx, version, tenant_id="acme", hub=None, status="active", is_accepted=True
             )
-            ledger.open_budget(tx, self.promotion, self.free, "test")
+            for counter in (self.counter, self.other):
+                ledger.open_budget(tx, self.promotion, self.free, "test", counter)
 
         store.write_now(begin)
 
@@ -61,7 +67,10 @@ class Books(RuleBasedStateMachine):
     @rule(added=sizes)
     def top_up(self, added: Amounts) -> None:
         self.store.write_now(lambda tx: ledger.top_up(tx, self.promotion, added, "test"))
-        self.free = plus(self.free, added)
+        if self.counter:
+            self.other_free = plus(self.other_free, added)
+        else:
+            self.free = plus(self.free, added)
 
     @rule(needed=sizes, holders=st.integers(1, 4))
     def grant(self, needed: Amounts, holders: int) -> None:
@@ -75,6 +84,7 @@ class Books(RuleBasedStateMachine):
                 incarnation="i",
                 needed=needed,
                 holders=holders,
+                counter=self.counter,
             )
         )
         size = grant_size(self.free, needed, holders)
@@ -161,9 +171,15 @@ class Books(RuleBasedStateMachine):
     @invariant()
     def the_database_says_the_same(self) -> None:
         with self.store.read() as connection:
-            budget = ledger.budget_of(connection, self.promotion)
-            parts = {p.allotment_id: p for p in ledger.of_promotion(connection, self.promotion)}
+            budget = ledger.budget_of(connection, self.promotion, self.counter)
+            other = ledger.budget_of(connection, self.promotion, self.other)
+            found = ledger.of_promotion(connection, self.promotion, self.counter)
+            assert ledger.of_promotion(connection, self.promotion, self.other) == []
+        parts = {p.allotment_id: p for p in found}
         assert budget is not None
+        assert other is not None
+        nothing = Amounts(0, 0)
+        assert other.accounts() == (self.other_free, nothing, nothing, nothing)
         opened = Amounts(0, 0)
         for name, part in self.left.items():
             if self.state[name] == "open":

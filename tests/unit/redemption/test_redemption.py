@@ -11,8 +11,16 @@ from sconto.base.canonical import canonical, digest
 from sconto.cart import Cart, HeldToken, Holder, Line, PromotionIndex, ReasonCode
 from sconto.cart.model import STRANGER
 from sconto.ledger import Amounts
-from sconto.redemption import Decision, decide, entry_of, receipt_claims, redemption_id
+from sconto.redemption import (
+    Decision,
+    Headroom,
+    decide,
+    entry_of,
+    receipt_claims,
+    redemption_id,
+)
 from sconto.terms import terms_digest, terms_from
+from sconto.terms.counting import Counter
 
 SHOP = "https://shop.example"
 
@@ -51,13 +59,28 @@ def holder_of(terms: Any, *token_ids: str) -> Holder:
 CART = Cart(currency="USD", lines=(Line(id="1", sku="a", price_minor=10_000),))
 
 
+PLENTY = (Part("plenty", Amounts(10**6, 10**9)),)
+
+
 def decided(
-    index: PromotionIndex, parts: Mapping[str, Sequence[Part]], holder: Holder = STRANGER
+    index: PromotionIndex,
+    parts: Mapping[str, Sequence[Part]],
+    holder: Holder = STRANGER,
+    rooms: Sequence[Headroom] = (),
 ) -> Decision:
     def available(ids: Collection[str]) -> Mapping[str, Sequence[Part]]:
         return {i: parts[i] for i in ids if i in parts}
 
-    return decide(CART, index, holder, 0, merchant=SHOP, order_id="o", available=available)
+    return decide(
+        CART,
+        index,
+        holder,
+        0,
+        merchant=SHOP,
+        order_id="o",
+        available=available,
+        headroom_of=lambda applied: rooms,
+    )
 
 
 @pytest.mark.parametrize(
@@ -193,3 +216,52 @@ def test_receipt_and_entry_say_what_was_spent() -> None:
     )
     assert (entry.kind, entry.amount_minor, entry.allotment_id) == ("reserved", 100, "a")
     assert (entry.token_id, entry.is_direct, entry.is_complete) == ("", False, False)
+
+
+def shared(name: str, *left: int) -> Headroom:
+    """A counter that merchants share, with parts of so many uses here."""
+    parts = [Part(f"{name}{i}", Amounts(uses, 10**6)) for i, uses in enumerate(left)]
+    return Headroom(Counter(name, None, None, is_shared=True), parts=parts)
+
+
+def test_a_redemption_is_taken_from_a_part_of_each_shared_counter() -> None:
+    terms = promotion("p", 100)
+    rooms = [shared("day", 0, 2), shared("month", 3)]
+    decision = decided(index_of(terms), {"p": PLENTY}, rooms=rooms)
+    (spend,) = decision.spends
+    assert [(counter.name, part) for counter, part in spend.shared] == [
+        ("day", "day1"),
+        ("month", "month0"),
+    ]
+    assert spend.counters == ()
+
+
+def test_what_lacks_a_part_is_refused_and_says_of_what() -> None:
+    terms = promotion("p", 100)
+    rooms = [shared("day"), shared("week", 1), shared("month", 0)]
+    decision = decided(index_of(terms), {"p": PLENTY}, rooms=rooms)
+    (missing,) = decision.uncovered
+    assert (missing.code, missing.lacking) == (ReasonCode.ALLOTMENT_EXHAUSTED, ("day", "month"))
+    (missing,) = decided(index_of(terms), {}, rooms=rooms).uncovered
+    assert missing.lacking == ("", "day", "month")
+    assert decided(index_of(terms), {}, rooms=rooms).spends == ()
+
+
+@given(
+    st.integers(1, 6),
+    st.lists(st.lists(st.integers(0, 3), max_size=3), min_size=1, max_size=3),
+)
+def test_tokens_in_one_cart_never_take_more_than_a_part_has(
+    tokens: int, left: list[list[int]]
+) -> None:
+    """Goal: the parts are counted down inside the cart. Method: more tokens than there are units;
+    what is spent is recounted by part, and no more could have been.
+    """
+    terms = promotion("p", 100, access={"type": "token"})
+    holder = holder_of(terms, *(f"t{i}" for i in range(tokens)))
+    rooms = [shared(f"c{i}-", *parts) for i, parts in enumerate(left)]
+    decision = decided(index_of(terms), {"p": PLENTY}, holder, rooms)
+    taken = [part for spend in decision.spends for _, part in spend.shared]
+    has = {part.allotment_id: part.left.uses for room in rooms for part in room.parts}
+    assert all(taken.count(part) <= uses for part, uses in has.items())
+    assert len(decision.spends) == min(tokens, *(sum(parts) for parts in left))

@@ -33,6 +33,7 @@ from sconto.store.moves import Move
 from sconto.store.tokens import Token
 from sconto.store.writer import Tx
 from sconto.terms import Terms
+from sconto.terms.counting import counted
 from sconto.tokens import STATUS_LIST_SIZE, verify_proof
 from sconto.tokens.issue import USES_MAX
 from sconto.wallet import claims_of
@@ -261,6 +262,12 @@ def _check(hub: "Hub", tx: Tx, token: Token, merchant: str) -> None:
     if terms.holdout_basis_points:
         raise ConflictError(
             "the promotion has a control group, which is drawn for each merchant",
+            code="token_not_movable",
+            field="token",
+        )
+    if any("token" in limit.per for limit in counted(terms)):
+        raise ConflictError(
+            "the promotion has a limit by token that the first merchant counts",
             code="token_not_movable",
             field="token",
         )

@@ -33,6 +33,8 @@ class WrittenOff(Document):
     merchant: str
     uses: int
     amount_minor: int
+    #: Of a limit that merchants share; empty: of the promotion itself.
+    counter: str = ""
 
 
 class WriteOffDocument(Document):
@@ -76,6 +78,7 @@ async def write_off(hub: "Hub", call: Call) -> WriteOffDocument:
                         merchant=merchant,
                         uses=left.uses,
                         amount_minor=left.minor,
+                        counter=part.counter,
                     )
                 )
         return WriteOffDocument(written_off=tuple(ended))
