@@ -96,14 +96,14 @@ some_limits = st.tuples(
 
 
 @settings(
-    max_examples=6,
+    max_examples=3,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     limits=some_limits,
     zone=st.sampled_from(["UTC", "America/Sao_Paulo", "Pacific/Kiritimati"]),
-    script=st.lists(acts, min_size=4, max_size=14),
+    script=st.lists(acts, min_size=4, max_size=10),
 )
 async def test_no_limit_is_exceeded(net, make_cart, limits, zone, script):
     """Goal: limits hold over all merchants in any story. Method: tell stories of sales, returns,
