@@ -366,8 +366,19 @@ async def test_limits_by_shopper_count_a_moved_token_once(world: Any, mover_of: 
     world.oauth_refused(await world.credential(code), 400, "credential_request_denied")
 
 
-async def test_tokens_of_a_promotion_with_a_control_group_stay(world: Any, mover_of: Any) -> None:
-    mover = await mover_of(holdout_basis_points=5000)
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"holdout_basis_points": 5000},
+        {"limits": [{"uses": 1, "per": ["token"], "period": "day"}]},
+        {"limits": [{"amount_minor": 500, "per": ["token"]}]},
+    ],
+    ids=["control group", "uses of a token in a day", "money of a token"],
+)
+async def test_what_the_first_merchant_counts_or_drew_keeps_a_token_there(
+    world: Any, mover_of: Any, more: Any
+) -> None:
+    mover = await mover_of(**more)
     world.refused(await mover.ask(), 409, "token_not_movable", "token")
 
 
