@@ -18,7 +18,7 @@ from sconto.torture.disk import disk
 from sconto.torture.duplicates import duplicates
 from sconto.torture.hubs import hubs
 from sconto.torture.kills import kills
-from sconto.torture.last import last
+from sconto.torture.last import last, last_shared
 from sconto.torture.outcome import Campaign, Options, Outcome, line, say
 from sconto.torture.partitions import partitions
 from sconto.torture.postgres import postgres
@@ -36,6 +36,7 @@ CAMPAIGNS: dict[str, Campaign] = {
     "postgres": postgres,
     "caps": caps,
     "last": last,
+    "last-shared": last_shared,
 }
 
 

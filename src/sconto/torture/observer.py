@@ -57,7 +57,8 @@ class Observer:
         self.acknowledged: dict[str, tuple[Request, Answer]] = {}
         #: Refused for good (4xx): nothing happened.
         self.refused: dict[str, tuple[Request, Answer]] = {}
-        #: Orders that somebody tried to reverse: their document may change.
+        #: Orders that somebody tried to reverse, and whatever a lost disk knew of: another answer
+        #: to the same request may be right.
         self.touched: set[str] = set()
         #: Answers by status, the temporary ones too.
         self.statuses: dict[int, int] = {}

@@ -89,6 +89,11 @@ class Place:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
+    def freeze(self) -> None:
+        """It does nothing more; what it has in a system call goes on."""
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGSTOP)
+
     def stop(self) -> None:
         """Ask it to finish, and wait."""
         if self.process is None or self.process.poll() is not None:

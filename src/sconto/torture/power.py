@@ -105,8 +105,10 @@ async def power(options: Options, folder: Path) -> Outcome:
         async with new_disk(folder / name) as disk:
 
             async def cut(one: Alone, number: int) -> None:
+                # A machine without power says nothing more. Without this a sync that was under
+                # way may return with success after the cut, and the yes after it would get out.
+                one.shop.freeze()
                 disk.cut()
-                await asyncio.sleep(0.05)
                 one.shop.kill()
                 await asyncio.to_thread(disk.unmount)
                 disk.mount()

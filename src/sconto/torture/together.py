@@ -79,10 +79,12 @@ class Together:
         trial.overspent = overspent(redeemed, observer.reversed_redemptions(), self.cap)
         trial.figures["redemptions"] = len(redeemed)
         trial.broken += await self._books()
-        for place in (self.hub, *self.shops):
-            place.stop()
-            if wrong := await asyncio.to_thread(place.check):
-                trial.broken.append(f"{place.home.name}: {wrong}")
+        # In threads: what a server waits for at its end may stand in our own loop.
+        places = (self.hub, *self.shops)
+        await asyncio.gather(*(asyncio.to_thread(place.stop) for place in places))
+        found = await asyncio.gather(*(asyncio.to_thread(place.check) for place in places))
+        pairs = zip(places, found, strict=True)
+        trial.broken += [f"{place.home.name}: {wrong}" for place, wrong in pairs if wrong]
 
     async def _books(self) -> list[str]:
         """What is wrong with the hub's books, once it has heard of the last reversal."""
