@@ -121,7 +121,9 @@ async def _judge(net: Together, lost_disk: str) -> None:
     )
     trial.overspent = max(0, len(ever - back) - net.cap)
     hub, accounts = read[0], read[0].budgets[PROMOTION]
-    unreported = lost(observer.redemptions(), hub.redemptions)
+    # What was taken back before the disk was lost holds no unit, and nobody claims it.
+    standing = observer.redemptions() - observer.reversed_redemptions()
+    unreported = lost(standing, hub.redemptions)
     without = lost(unreported, _receipted(net))
     trial.lost += len(without)
     if len(unreported) > accounts["written_off"]:
