@@ -17,7 +17,8 @@ from sconto.base.errors import (
 )
 from sconto.base.fields import Digest, Identifier, NamedDigest, ServerUrl, Thumbprint
 from sconto.base.keys import verify_detached
-from sconto.ledger import UNLIMITED, Amounts, Entry
+from sconto.base.money import AMOUNT_MINOR_MAX
+from sconto.ledger import Amounts, Entry
 from sconto.servers.endpoint import INSTANT_MAX_MS, Call, endpoint
 from sconto.servers.merchant import asking, closing, restore
 from sconto.servers.promotions import TERMS_TYPE
@@ -128,7 +129,7 @@ def _tell(server: "Merchant", tx: Tx, promotion: store.Promotion, *, is_accepted
 #: The ids of servers and datastores are made by `new_id`.
 MadeId = Annotated[Identifier, Meta(max_length=26)]
 PromotionIdText = Annotated[Identifier, Meta(max_length=100)]
-_Units = Annotated[int, Meta(ge=0, le=UNLIMITED)]
+_Units = Annotated[int, Meta(ge=0, le=AMOUNT_MINOR_MAX)]
 
 
 class _Data(msgspec.Struct, kw_only=True):
