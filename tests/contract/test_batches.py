@@ -160,6 +160,32 @@ def test_a_batch_is_its_commands_one_by_one(store: Store, promised: None, seed: 
     assert len(in_a_batch["redemptions"]) > 20
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_batches_that_know_what_they_are_about(store: Store, promised: None, seed: int) -> None:
+    """Goal: looking for all orders at once changes nothing. Method: the same commands with their
+    order ids in batches of seven, and one by one."""
+    store.write_now(opening)
+    single = [store.write_now(command) for command in commands(seed)]
+    one_by_one = everything(store)
+    empty(store)
+    store.write_now(opening)
+    todo, batched = commands(seed), []
+    for start in range(0, len(todo), 7):
+        some = todo[start : start + 7]
+
+        def batch(tx: Tx, some: list[Command] = some) -> list[Any]:
+            about = Tx(tx.apart, tx.now_ms, None, [f"o-{n}" for n in range(60)])
+            answers = [command(about) for command in some]
+            about.catch_up()
+            return answers
+
+        batched += store.write_now(batch)
+    assert batched == single
+    together = everything(store)
+    for name in ("allotments", "budgets", "orders", "redemptions"):
+        assert together[name] == one_by_one[name], name
+
+
 def test_a_batch_that_reckoned_wrongly_changes_nothing(store: Store, promised: None) -> None:
     """Goal: the guard in the database has the last word. Method: take units behind the back of a
     batch that has seen them; it fails as a whole."""

@@ -44,10 +44,15 @@ def is_plain(value: Any) -> bool:
     if kind is int:
         return bool(-JSON_INTEGER_MAX <= value <= JSON_INTEGER_MAX)
     if kind is dict:
-        return all(type(key) is str and key.isascii() for key in value) and all(
-            map(is_plain, value.values())
-        )
-    return (kind is list or kind is tuple) and all(map(is_plain, value))
+        for key, one in value.items():
+            if type(key) is not str or not key.isascii():
+                return False
+            if type(one) is not str and not is_plain(one):
+                return False
+        return True
+    if kind is not list and kind is not tuple:
+        return False
+    return all(type(one) is str or is_plain(one) for one in value)
 
 
 def b64url(data: bytes) -> str:

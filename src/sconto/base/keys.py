@@ -8,6 +8,7 @@ steer verification (`jku`, `x5u`, `jwk`, `crit`, …) are refused.
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -129,7 +130,7 @@ class KeySet:
 
 def sign_compact(key: SigningKey, typ: str, claims: Mapping[str, Any]) -> str:
     """Compact JWS of canonical claims; the same claims give the same bytes."""
-    return _sign(key, {"alg": "Ed25519", "kid": key.kid, "typ": typ}, canonical(claims))
+    return _sign(key, _header_of(key.kid, typ), canonical(claims))
 
 
 def verify_compact(
@@ -145,7 +146,8 @@ def verify_compact(
 
 def sign_self(key: SigningKey, typ: str, claims: Mapping[str, Any]) -> str:
     """Compact JWS that carries its public key as `jwk`: what `verify_self_signed` reads."""
-    return _sign(key, {"alg": "Ed25519", "jwk": key.public.jwk, "typ": typ}, canonical(claims))
+    header = {"alg": "Ed25519", "jwk": key.public.jwk, "typ": typ}
+    return _sign(key, b64url(msgspec.json.encode(header)), canonical(claims))
 
 
 def verify_self_signed(typ: str, jws: str, what: str) -> tuple[PublicKey, dict[str, Any]]:
@@ -160,7 +162,7 @@ def verify_self_signed(typ: str, jws: str, what: str) -> tuple[PublicKey, dict[s
 
 def sign_detached(key: SigningKey, typ: str, payload: bytes) -> str:
     """Detached JWS (RFC 7515 appendix F) over canonical bytes: `header..signature`."""
-    return jose.detach_content(_sign(key, {"alg": "Ed25519", "kid": key.kid, "typ": typ}, payload))
+    return jose.detach_content(_sign(key, _header_of(key.kid, typ), payload))
 
 
 def verify_detached(keys: KeySet, typ: str, jws: str, payload: bytes, what: str) -> str:
@@ -170,9 +172,15 @@ def verify_detached(keys: KeySet, typ: str, jws: str, payload: bytes, what: str)
     return key.kid
 
 
-def _sign(key: SigningKey, header: dict[str, Any], payload: bytes) -> str:
+@lru_cache(maxsize=64)
+def _header_of(kid: str, typ: str) -> str:
+    """The protected header of everything of a type that a key signs."""
+    return b64url(msgspec.json.encode({"alg": "Ed25519", "kid": kid, "typ": typ}))
+
+
+def _sign(key: SigningKey, header: str, payload: bytes) -> str:
     """What `joserfc.jws.serialize_compact` gives (the tests compare), in half the time."""
-    signed = f"{b64url(msgspec.json.encode(header))}.{b64url(payload)}"
+    signed = f"{header}.{b64url(payload)}"
     return f"{signed}.{b64url(key.sign(signed.encode()))}"
 
 

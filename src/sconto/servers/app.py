@@ -336,16 +336,31 @@ def build_app(server: Server) -> Litestar:
             await server.stop()
             log.info("stopped", extra={"kind": server.base.home.kind})
 
-    app = Litestar(
-        [asgi(path, copy_scope=False)(edge.handler(server, m)) for path, m in by_path.items()],
+    handlers = {path: edge.handler(server, methods) for path, methods in by_path.items()}
+    app = _App(
+        [asgi(path, copy_scope=False)(handle) for path, handle in handlers.items()],
         lifespan=[lifespan],
         openapi_config=None,
         exception_handlers={HTTPException: _no_route},
         logging_config=None,
         middleware=[],
     )
+    app.direct = {path: handle for path, handle in handlers.items() if "{" not in path}
     _mend_routes(app)
     return app
+
+
+class _App(Litestar):
+    """Litestar, but a path without parameters is looked up here: a till's requests have none."""
+
+    direct: Mapping[str, Any] = {}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        handle = self.direct.get(scope["path"]) if scope["type"] == "http" else None
+        if handle is None:
+            await super().__call__(scope, receive, send)
+        else:
+            await handle(scope, receive, send)
 
 
 class _OfAnyMethod(dict[Any, Any]):

@@ -10,11 +10,11 @@ import logging
 import sys
 import threading
 import time
-from datetime import UTC, datetime
 from typing import TextIO
 
 import msgspec
 
+from sconto.base.clock import rfc3339
 from sconto.servers.problems import without_secrets
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -24,9 +24,8 @@ class JsonFormatter(logging.Formatter):
     """A record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        moment = datetime.fromtimestamp(record.created, UTC)
         line = {
-            "at": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "at": rfc3339(int(record.created * 1000)),
             "level": record.levelname.lower(),
             "log": record.name,
             "message": record.getMessage(),
@@ -99,5 +98,9 @@ def start_logging(level: str = "info", *, is_buffered: bool = True) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    # No line of ours says where in the code or in which process or task it was made, and looking
+    # that up costs more than the rest (the way is that of Python's "Logging HOWTO").
+    for name in ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
+        setattr(logging, name, None)
     for name in ("httpx", "httpcore", "uvicorn.access"):
         logging.getLogger(name).setLevel("WARNING")

@@ -274,6 +274,7 @@ async def top_up(server: Any, call: Call) -> PromotionDocument:
         before = tx.read(
             sa.select(transfers.c.uses, transfers.c.minor).where(
                 transfers.c.promotion_id == known.promotion_id,
+                sa.text("reason = 'top_up'"),  # as in the index
                 transfers.c.reference == reference,
             )
         ).first()

@@ -1,6 +1,7 @@
 """Orders and the redemptions in them, at a merchant."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -89,8 +90,36 @@ class _New:
 
 
 def find(tx: Tx, order_id: str) -> Order | None:
-    """`get` in a transaction; an order that was made a moment ago is found too."""
-    return get(tx.connection if order_id in tx.late(_New).orders else tx.apart, order_id)
+    """`get` in a transaction; an order that was made a moment ago is found too.
+
+    The first call of a batch looks for all orders that its commands are about.
+    """
+    new = tx.late(_New).orders
+    known: set[str] | None = tx.seen.get(_New)
+    if known is None:
+        known = tx.seen[_New] = _known(tx.apart, list(tx.subjects)) | new.keys()
+    if order_id in tx.subjects and order_id not in known:
+        return None
+    return get(tx.connection if order_id in new else tx.apart, order_id)
+
+
+def _known(connection: sa.Connection, order_ids: list[str]) -> set[str]:
+    """Which of these orders there are."""
+    found: set[str] = set()
+    if order_ids:
+        size = 1 << (len(order_ids) - 1).bit_length()
+        names = [f"id_{i}" for i in range(size)]
+        padded = [*order_ids, *order_ids[:1] * (size - len(order_ids))]
+        rows = _known_of(size).rows(connection, **dict(zip(names, padded, strict=True)))
+        found.update(row[0] for row in rows)
+    return found
+
+
+@cache
+def _known_of(size: int) -> Prepared:
+    """Of so many ids; the sizes are powers of two, so there are few statements."""
+    ids = [sa.bindparam(f"id_{i}", type_=sa.String) for i in range(size)]
+    return Prepared(sa.select(orders.c.order_id).where(orders.c.order_id.in_(ids)))
 
 
 def add(tx: Tx, order: Order, used: Sequence[Redemption]) -> None:
@@ -98,6 +127,7 @@ def add(tx: Tx, order: Order, used: Sequence[Redemption]) -> None:
     tx.is_dirty = True
     new = tx.late(_New)
     invariant(order.order_id not in new.orders, "an order is made once")
+    tx.seen.get(_New, set()).add(order.order_id)
     new.orders[order.order_id] = order
     new.redemptions.extend(used)
 

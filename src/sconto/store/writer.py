@@ -27,7 +27,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import groupby
@@ -66,7 +66,15 @@ L = TypeVar("L", bound=Late)
 class Tx:
     """One transaction of the writer: its connection, and what its commands append at the end."""
 
-    def __init__(self, connection: sa.Connection, now_ms: int, process: int | None = None) -> None:
+    def __init__(
+        self,
+        connection: sa.Connection,
+        now_ms: int,
+        process: int | None = None,
+        subjects: Iterable[str] = (),
+    ) -> None:
+        #: What the commands of the batch are about, to look for all of it at once.
+        self.subjects = dict.fromkeys(subjects)
         #: The connection without what was put off: only for tables that nothing is put off for,
         #: or for who looks at what was put off too.
         self.apart = connection
@@ -152,6 +160,8 @@ class _Job(NamedTuple):
     loop: asyncio.AbstractEventLoop | None = None
     #: Whether it may run beside commands of other processes.
     is_beside: bool = False
+    #: The id that it looks for first.
+    subject: str = ""
 
 
 class _Reply(NamedTuple):
@@ -193,7 +203,7 @@ class Store:
         self._write_engine = open_engine(url)
         self._connection = connect(self._write_engine)
         self._read_engine = open_engine(url, read_only=True)
-        self._queue: queue.Queue[_Job | None] = queue.Queue(maxsize=QUEUE_MAX)
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._is_closed = False
         self._on_queued = on_queued
@@ -229,18 +239,21 @@ class Store:
         except DBAPIError as error:
             raise _as_answer(error) from error
 
-    async def write(self, command: Callable[[Tx], Any], *, is_beside: bool = False) -> Any:
+    async def write(
+        self, command: Callable[[Tx], Any], *, is_beside: bool = False, subject: str = ""
+    ) -> Any:
         """Run a command and wait until its effect is durable; gives what it returned.
 
         `is_beside`: it may run beside such commands of other processes; guards and unique
-        constraints see to it that it fails where it has read what is not so any more.
+        constraints see to it that it fails where it has read what is not so any more. `subject` is
+        the id that it looks for first (`Tx.subjects`).
 
         Raises what the command raised, or UnavailableError when the queue is full, the store is
         closing or the disk cannot take it; then nothing was changed.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._put(_Job(command, future, loop, is_beside))
+        self._put(_Job(command, future, loop, is_beside, subject))
         return await future
 
     def write_now(self, command: Callable[[Tx], Any]) -> Any:
@@ -269,12 +282,11 @@ class Store:
         with self._closing:
             if self._is_closed:
                 raise UnavailableError("the server is shutting down", code="shutting_down")
-            try:
-                self._queue.put_nowait(job)
-            except queue.Full:
+            if self._queue.qsize() >= QUEUE_MAX:
                 raise UnavailableError(
                     "too many writes are waiting", code="overloaded", waiting=QUEUE_MAX
-                ) from None
+                )
+            self._queue.put(job)
         if self._on_queued is not None:
             self._on_queued()
 
@@ -345,7 +357,8 @@ class Store:
             with self._connection.begin():
                 if self.process is not None:
                     processes.enter(self._connection, alone=alone)
-                tx = Tx(self._connection, self.clock(), self.process)
+                subjects = [job.subject for job in jobs if job.subject]
+                tx = Tx(self._connection, self.clock(), self.process, subjects)
                 for job in jobs:
                     replies.append(self._run_command(tx, job))
                 tx.catch_up()

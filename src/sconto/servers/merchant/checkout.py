@@ -254,7 +254,9 @@ async def _check_out(
         spending.check_not_restored(server, [one.applied.terms_digest for one in decision.spends])
         return spending.keep(server, tx, request, held, decision, body_hash, state, at_ms)
 
-    done: OrderDocument = await server.base.store.write(command, is_beside=True)
+    done: OrderDocument = await server.base.store.write(
+        command, is_beside=True, subject=request.order_id
+    )
     return done
 
 

@@ -123,7 +123,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "journal",
-        sa.Column("sequence", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column(
+            "sequence",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("promotion_id", sa.String(length=100), nullable=False),
         sa.Column("merchant", sa.String(length=300), nullable=False),
@@ -222,9 +227,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("redemption_id", name=op.f("pk_redemptions")),
     )
     op.create_index(op.f("ix_redemptions_order_id"), "redemptions", ["order_id"], unique=False)
-    op.create_index(
-        "ix_redemptions_promotion", "redemptions", ["promotion_id", "at_ms"], unique=False
-    )
     op.create_index(
         "uq_redemptions_order_promotion",
         "redemptions",
@@ -329,7 +331,14 @@ def upgrade() -> None:
         sa.CheckConstraint("uses >= 0 AND minor >= 0", name=op.f("ck_transfers_amounts")),
         sa.PrimaryKeyConstraint("transfer_id", name=op.f("pk_transfers")),
     )
-    op.create_index(op.f("ix_transfers_promotion_id"), "transfers", ["promotion_id"], unique=False)
+    op.create_index(
+        "ix_transfers_top_up",
+        "transfers",
+        ["promotion_id", "reference"],
+        unique=False,
+        sqlite_where=sa.text("reason = 'top_up'"),
+        postgresql_where=sa.text("reason = 'top_up'"),
+    )
     op.create_table(
         "accounts",
         sa.Column("account_id", sa.String(length=64), nullable=False),
@@ -523,7 +532,12 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_api_keys_tenant_id"), table_name="api_keys")
     op.drop_table("api_keys")
     op.drop_table("accounts")
-    op.drop_index(op.f("ix_transfers_promotion_id"), table_name="transfers")
+    op.drop_index(
+        "ix_transfers_top_up",
+        table_name="transfers",
+        sqlite_where=sa.text("reason = 'top_up'"),
+        postgresql_where=sa.text("reason = 'top_up'"),
+    )
     op.drop_table("transfers")
     op.drop_index(op.f("ix_tokens_promotion_id"), table_name="tokens")
     op.drop_index("ix_tokens_holder", table_name="tokens")
@@ -544,7 +558,6 @@ def downgrade() -> None:
         sqlite_where=sa.text("token_id IS NULL AND state IN ('reserved', 'redeemed')"),
         postgresql_where=sa.text("token_id IS NULL AND state IN ('reserved', 'redeemed')"),
     )
-    op.drop_index("ix_redemptions_promotion", table_name="redemptions")
     op.drop_index(op.f("ix_redemptions_order_id"), table_name="redemptions")
     op.drop_table("redemptions")
     op.drop_table("receipts")
