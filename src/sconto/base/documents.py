@@ -63,14 +63,15 @@ def decode_quickly(body: bytes, kind: type[T]) -> T | None:
     1. The body, read and written again, is the same but for white space: so no key stands twice,
        and every text and number is spelt in the usual way, without a NUL or lone surrogate.
     2. No number has 16 digits, none is a float: all are within 2^53.
-    3. No document of this kind is deeper than `JSON_DEPTH_MAX`.
+    3. No document of this kind is deeper than `JSON_DEPTH_MAX`, or this one has few brackets.
     """
     asked: Any = kind
-    decoder = _quick_decoder(asked)
+    decoder, is_deep = _quick_decoder(asked)
     if (
         decoder is None
+        or (is_deep and body.count(b"{") + body.count(b"[") > JSON_DEPTH_MAX)
         or b"\\u" in body
-        or _SIXTEEN_DIGITS in body.translate(_DIGITS_AS_ZERO)
+        or has_long_number(body)
         or body.count(b",") > JSON_VALUES_MAX
     ):
         return None
@@ -82,6 +83,11 @@ def decode_quickly(body: bytes, kind: type[T]) -> T | None:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     return found
+
+
+def has_long_number(body: bytes) -> bool:
+    """Whether some run of digits has sixteen or more, as no number within 2^53 - 1 below it has."""
+    return _SIXTEEN_DIGITS in body.translate(_DIGITS_AS_ZERO)
 
 
 def _no_float(text: str) -> Any:
@@ -96,10 +102,19 @@ _SIXTEEN_DIGITS = b"0" * 16
 
 
 @cache
-def _quick_decoder(kind: Any) -> "msgspec.json.Decoder[Any] | None":
-    """A decoder of a kind that can be read quickly: of bounded depth, without floats or `Any`."""
+def _quick_decoder(kind: Any) -> "tuple[msgspec.json.Decoder[Any] | None, bool]":
+    """A decoder of a kind that can be read quickly: without floats or `Any`; None for others.
+
+    And whether a document of the kind may be too deep.
+    """
     depth = _depth(_type_info(kind), ())
-    return None if depth is None or depth > JSON_DEPTH_MAX else msgspec.json.Decoder(kind)
+    if depth is None:
+        return None, False
+    return msgspec.json.Decoder(kind), depth > JSON_DEPTH_MAX
+
+
+#: The depth of a kind that may stand in itself.
+_ENDLESS = 10**6
 
 
 #: Kinds of scalars that JSON and `convert` read alike.
@@ -115,7 +130,7 @@ _SCALARS = (
 
 
 def _depth(found: inspect.Type, outer: tuple[Any, ...]) -> int | None:
-    """How many arrays and objects of this type stand in each other at most; None: not known."""
+    """How many arrays and objects of this type stand in each other at most; None: not readable."""
     inner: Sequence[inspect.Type]
     if isinstance(found, _SCALARS):
         return 0
@@ -124,7 +139,9 @@ def _depth(found: inspect.Type, outer: tuple[Any, ...]) -> int | None:
     if isinstance(found, inspect.UnionType):
         depths = [_depth(one, outer) for one in found.types]
         return None if None in depths else max(depth or 0 for depth in depths)
-    if isinstance(found, inspect.StructType) and found.cls not in outer:
+    if isinstance(found, inspect.StructType):
+        if found.cls in outer:
+            return _ENDLESS
         outer = (*outer, found.cls)
         inner = [one.type for one in found.fields]
     elif isinstance(found, inspect.CollectionType):

@@ -101,12 +101,15 @@ def _selector_needs(selector: Selector) -> Needs | None:
 
 
 def _clause_needs(clause: Clause) -> Needs | None:
-    kinds = [_named(kind, getattr(clause, name)) for kind, name in _CLAUSE_KINDS]
-    return _rarest([needs for needs in kinds if needs])
+    return _rarest(
+        [_named(kind, names) for kind, name in _CLAUSE_KINDS if (names := getattr(clause, name))]
+    )
 
 
 def _any_of(alternatives: list[Needs | None]) -> Needs | None:
     """Of alternatives all are needed; one without terms spoils it."""
+    if len(alternatives) == 1:
+        return alternatives[0]
     if any(needs is None for needs in alternatives):
         return None
     return sorted(set(chain.from_iterable(needs for needs in alternatives if needs)))
@@ -118,11 +121,12 @@ def _rarest(needed: list[Needs | None]) -> Needs | None:
     Judged by kind and number alone: were it judged by what is in the index already, the order
     in which promotions came would decide which of them are candidates, and so are explained.
     """
-    return min((needs for needs in needed if needs is not None), key=_cost, default=None)
+    known = [needs for needs in needed if needs is not None]
+    return known[0] if len(known) == 1 else min(known, key=_cost, default=None)
 
 
 def _cost(needs: Needs) -> tuple[int, Needs]:
-    return sum(KINDS[kind] for kind, _ in needs), needs
+    return sum([KINDS[kind] for kind, _ in needs]), needs
 
 
 def _named(kind: str, values: Iterable[str]) -> Needs:

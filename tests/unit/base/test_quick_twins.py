@@ -21,12 +21,18 @@ from sconto.base.canonical import (
     parse_json,
 )
 from sconto.base.clock import day_of, from_ms, rfc3339
-from sconto.base.documents import Document, decode, decode_quickly, from_builtins
+from sconto.base.documents import (
+    Document,
+    decode,
+    decode_quickly,
+    from_builtins,
+    to_builtins,
+)
 from sconto.base.errors import InvalidInputError
 from sconto.base.keys import SigningKey, sign_compact, sign_detached, sign_self
 from sconto.cart.model import Cart
 from sconto.servers.merchant.checkout import CheckoutRequest, EvaluationRequest
-from sconto.terms import Terms
+from sconto.terms import Terms, encode_terms
 
 
 class Leaf(Document):
@@ -177,9 +183,47 @@ class Keyed(Document):
     by_number: dict[int, int] = {}  # noqa: RUF012 (msgspec copies it)
 
 
-@pytest.mark.parametrize("kind", [Nested, Free, Keyed, Terms, msgspec.Raw, Any])
-def test_a_kind_that_may_be_deep_or_loose_is_left_to_the_strict_parser(kind: Any) -> None:
+@pytest.mark.parametrize("kind", [Free, Keyed, msgspec.Raw, Any])
+def test_a_loose_kind_is_left_to_the_strict_parser(kind: Any) -> None:
     assert decode_quickly(b"{}", kind) is None
+
+
+def test_a_document_of_a_kind_that_may_be_deep_is_read_quickly_if_it_cannot_be() -> None:
+    for depth in (1, JSON_DEPTH_MAX, JSON_DEPTH_MAX + 1, 2000):
+        body = b'{"inner":' * (depth - 1) + b"{}" + b"}" * (depth - 1)
+        assert_equal_twins(body, Nested)
+        assert (decode_quickly(body, Nested) is None) == (depth > JSON_DEPTH_MAX)
+
+
+TERMS = (
+    b'{"promotion_id":"p","title":"3 for 2","currency":"EUR","benefits":[{"type":"buy_get",'
+    b'"buy_quantity":2,"buy":{"include":[{"skus":["b","a","b"]}]}}],"conditions":[{"type":"not",'
+    b'"condition":{"type":"subtotal","max_minor":499}}],"limits":[{"uses":1000000000000}]}'
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_quick"),
+    [
+        (b"", b"", True),
+        (b"3 for 2", "3 für 2".encode(), True),
+        (b'"max_minor":499', b'"max_minor":"499"', False),
+        (b'"max_minor"', b'"max_minro"', False),
+        (b'"subtotal"', b'"sum"', False),
+        (b"499", b"9007199254740991", False),
+        (b"499", b"9007199254740992", False),
+        (b'["b","a","b"]', b"[" + b'"x",' * 999 + b'"y"]', True),
+    ],
+)
+def test_terms_are_read_and_named_quickly_as_they_are_slowly(
+    old: bytes, new: bytes, is_quick: bool
+) -> None:
+    body = TERMS.replace(old, new)
+    assert_equal_twins(body, Terms)
+    quick = decode_quickly(body, Terms)
+    assert (quick is not None) is is_quick
+    if quick is not None:
+        assert encode_terms(quick) == rfc8785.dumps(to_builtins(quick))
 
 
 def test_depth_is_counted_by_the_kind() -> None:
