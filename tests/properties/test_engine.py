@@ -360,7 +360,11 @@ def test_the_index_loses_no_match(
 def test_the_best_set_is_worth_at_least_what_any_greedy_choice_is(
     cart: Cart, promotions: list[Promotion]
 ) -> None:
-    """Greedy: try the promotions in some order, keep each that still fits; all orders."""
+    """Greedy: try the promotions in some order, keep each that still fits; all orders.
+
+    Whatever the order of choosing, a set is worth what it gives in canonical order: the promise of
+    `best` is about sets, not about the order in which promotions apply.
+    """
     lane = Lane(name="item", mode="best")
     promotions = [
         p

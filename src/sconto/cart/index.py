@@ -49,6 +49,11 @@ class Entry:
         #: Its compiled form, once it was needed.
         self.made: Compiled | None = None
 
+    @property
+    def answers(self) -> bool:
+        """Whether, as the current version, it answers carts or codes without a token."""
+        return isinstance(self.terms.access, Automatic | Code)
+
     def compiled(self) -> Compiled:
         if self.made is None:
             self.made = Compiled(self.terms, self.digest)
@@ -65,12 +70,14 @@ class PromotionIndex:
         if len({lane.name for lane in self.lanes}) != len(self.lanes) or not self.lanes:
             raise InvalidInputError("lanes have different names, and there is one", field="lanes")
         self._entries: dict[str, Entry] = {}
+        #: By promotion: the version in force.
+        self._current: dict[str, str] = {}
         self._codes: dict[str, dict[str, Entry]] = {}
         self._postings: dict[str, dict[str, dict[str, Entry]]] = {kind: {} for kind in KINDS}
         self._thresholds: list[tuple[int, str]] = []
         self._always: dict[str, Entry] = {}
         for one in promotions:
-            self.add(one.terms, one.digest, current=one.current)
+            self._put(one.terms, one.digest, one.current, is_only=True)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -85,13 +92,30 @@ class PromotionIndex:
     def add(self, terms: Terms, digest: str, *, current: bool = True) -> None:
         """Put a version in force, or change whether it is the current one.
 
-        Versions that are not current answer only to tokens and unique codes that name them.
+        A promotion has one current version: the one that was is not any more. Versions that are
+        not current answer only to tokens and unique codes that name them.
         """
+        before = self._current.get(terms.promotion_id)
+        if current and before is not None and before != digest:
+            self._put(self._entries[before].terms, before, False)
+        self._put(terms, digest, current)
+
+    def _put(self, terms: Terms, digest: str, current: bool, *, is_only: bool = False) -> None:
+        """`is_only`: nothing says which of two versions came later, so one of them is too many."""
         self.remove(digest)
         entry = Entry(terms, digest, current)
         self._entries[digest] = entry
         if not current:
             return
+        before = self._current.get(terms.promotion_id)
+        if is_only and entry.answers and before is not None and self._entries[before].answers:
+            raise InvalidInputError(
+                f"two versions of the promotion {terms.promotion_id!r} are current",
+                field="promotions",
+                remedy="all but one of them are given with `current=False`",
+            )
+        if entry.answers or before is None:
+            self._current[terms.promotion_id] = digest
         if isinstance(terms.access, Code):
             self._codes.setdefault(normalise_code(terms.access.code), {})[digest] = entry
         elif isinstance(terms.access, Automatic):
@@ -102,6 +126,8 @@ class PromotionIndex:
         entry = self._entries.pop(digest, None)
         if entry is None:
             return False
+        if self._current.get(entry.promotion_id) == digest:
+            del self._current[entry.promotion_id]
         if isinstance(entry.terms.access, Code) and entry.current:
             _drop(self._codes, normalise_code(entry.terms.access.code), digest)
         elif entry.needs:

@@ -115,6 +115,40 @@ class TestLookup:
             index.add(one.terms, one.digest, current=False)
         assert not evaluate(cart_of("a 500", codes=["x"]), index, at_ms=0).applied
 
+    def test_a_new_current_version_takes_the_place_of_the_one_before(self) -> None:
+        """Only what the old one promised to holders of tokens remains."""
+        for access in ({"type": "automatic"}, {"type": "code", "code": "x"}):
+            old = promotion_of(benefit=OFF, access=access, version=1)
+            new = promotion_of(benefit=OFF | {"amount_minor": 200}, access=access, version=2)
+            held = promotion_of(benefit=OFF, access=TOKEN, version=3)
+            cart = cart_of("a 500", codes=["x"])
+            index = PromotionIndex([old])
+            index.add(new.terms, new.digest)
+            assert [p.current for p in (index.get(old.digest), index.get(new.digest)) if p] == [
+                False,
+                True,
+            ]
+            assert evaluate(cart, index, at_ms=0).discount_minor == 200
+            index.add(old.terms, old.digest)
+            assert evaluate(cart, index, at_ms=0).discount_minor == 100
+            index.add(new.terms, new.digest, current=False)
+            assert evaluate(cart, index, at_ms=0).discount_minor == 100
+            index.add(held.terms, held.digest)
+            assert evaluate(cart, index, at_ms=0).discount_minor == 0
+            index.remove(held.digest)
+            index.add(new.terms, new.digest)
+            assert evaluate(cart, index, at_ms=0).discount_minor == 200
+
+    def test_of_two_current_versions_in_a_list_nobody_knows_which_is_meant(self) -> None:
+        old, new = (promotion_of(benefit=OFF, version=version) for version in (1, 2))
+        with pytest.raises(InvalidInputError, match="two versions") as error:
+            evaluate(cart_of("a 500"), [old, new], at_ms=0)
+        assert error.value.field == "promotions"
+        found = evaluate(cart_of("a 500"), [replace(old, current=False), new, new], at_ms=0)
+        assert [one.terms_digest for one in found.applied] == [new.digest]
+        held = promotion_of(benefit=OFF, access=TOKEN, version=3)
+        assert len(PromotionIndex([held, old])) == len(PromotionIndex([old, held])) == 2
+
     def test_adding_removing_getting(self) -> None:
         index = PromotionIndex()
         one = promotion_of(benefit=OFF)

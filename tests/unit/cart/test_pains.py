@@ -21,9 +21,12 @@ from sconto.cart import (
     ReasonCode,
     evaluate,
 )
+from sconto.cart.basket import Basket
 from sconto.cart.returns import Return, bring_back, keep_all
 from sconto.cart.ucp import render
 from sconto.cart.worked import cart_of, gives, promotion_of, try_out
+from sconto.terms import decode_terms, encode_terms, sentence
+from sconto.terms.codes import make_codes
 
 PROVEN = Holder(client="c", proven=True)
 
@@ -72,6 +75,12 @@ class TestRoundingTaxMoney:
         for amount in range(1, 30):
             given = gives("a 7, b 11, c 13", off(amount))
             assert sum(given.values()) == min(amount, 31)
+
+    @pytest.mark.parametrize(("currency", "said"), [("JPY", "500 JPY"), ("KWD", "0.500 KWD")])
+    def test_medusa_11297_an_amount_is_never_shown_in_another_currency(
+        self, currency: str, said: str
+    ) -> None:
+        assert said in sentence(promotion_of(benefit=off(500), currency=currency).terms)
 
     def test_virto_122_what_is_shown_is_what_is_stored(self) -> None:
         cart = cart_of("a 999, b 1")
@@ -133,6 +142,12 @@ class TestReturns:
         found, back = self.sale("2 a 6600", benefit=off(1200))
         assert found.totals.total_minor == 12_000
         assert back(a=1).refund_minor == 6000
+
+    def test_edd_8076_partial_refunds_of_one_order_add_up_to_what_was_paid(self) -> None:
+        found, back = self.sale("a 100, b 100, c 100", benefit=off(100))
+        refunds = [back(**{line: 1}).refund_minor for line in "abc"]
+        assert refunds == [66, 67, 67]
+        assert sum(refunds) == found.totals.total_minor
 
     def test_sonata_177_plain_percent(self) -> None:
         _, back = self.sale("a 1000, b 1000", benefit=percent(1000))
@@ -275,6 +290,15 @@ class TestStackingAndBuyGet:
         assert found.discount_minor == 100
         assert [r.code for r in found.refused] == [ReasonCode.NO_ITEMS_SELECTED] * 2
 
+    def test_vendure_1795_a_cart_that_was_edited_up_and_down_is_as_it_was(self) -> None:
+        promotions = [
+            promotion_of("3-for-2", benefit={"type": "buy_get", "buy_quantity": 2}),
+            promotion_of("late", benefit=percent(1000), combination={"lane": "order"}),
+        ]
+        answers = [try_out(f"{n} a 333, b 10", *promotions) for n in (2, 7, 3, 2)]
+        assert answers[0] == answers[-1]
+        assert len({one.discount_minor for one in answers}) == 3
+
     def test_saleor_12197_the_cheapest_item_is_the_cheapest_selected_one(self) -> None:
         benefit = percent(10_000, items=skus("b", "c"), pick={"quantity": 1})
         assert gives("a 10, b 200, c 300", benefit) == {"b": 200}
@@ -363,6 +387,20 @@ class TestScaleTimeCodes:
         benefit = {"type": "buy_get", "buy_quantity": 2, "buy": skus("a")}
         assert gives("1000000 a 100", benefit) == {"a": 33_333_300}
 
+    def test_odoo_55711_a_thousand_programmes_are_not_tried_one_by_one(self) -> None:
+        """Method: of a thousand only the one about what is in the cart is a candidate at all."""
+        index = PromotionIndex(
+            [promotion_of(f"p{i}", benefit=off(1, items=skus(f"s{i}"))) for i in range(1000)]
+        )
+        basket = Basket(cart_of("s7 100, x 100"), Holder(), 0)
+        assert [one.promotion_id for one in index.candidates(basket)] == ["p7"]
+
+    def test_solidus_5383_bulk_codes_go_on_where_they_stopped_and_never_collide(self) -> None:
+        key = bytes(32)
+        whole = list(make_codes(key, "p", 0, 5000))
+        assert [*make_codes(key, "p", 0, 1700), *make_codes(key, "p", 1700, 3300)] == whole
+        assert len(set(whole)) == 5000
+
     def test_nopcommerce_6125_codes_are_looked_up_and_not_walked(self) -> None:
         index = PromotionIndex()
         for i in range(1000):
@@ -379,6 +417,14 @@ class TestScaleTimeCodes:
         assert try_out("a 1", promotion, at_ms=midnight_ms - 1).applied
         found = try_out("a 1", promotion, at_ms=midnight_ms)
         assert [r.code for r in found.refused] == [ReasonCode.EXPIRED]
+
+    def test_umbraco_779_dates_do_not_drift_however_often_they_are_saved(self) -> None:
+        schedule = {"until": "2017-12-25", "time_zone": "America/Chicago"}
+        terms = promotion_of(benefit=off(1), schedule=schedule).terms
+        again = terms
+        for _ in range(3):
+            again = decode_terms(encode_terms(again))
+        assert (again.schedule.until, again.schedule.until_ms) == ("2017-12-25", 1_514_181_600_000)
 
     def test_catalog_promotion_67_a_future_promotion_can_be_tried_today(self) -> None:
         promotion = promotion_of(benefit=off(1), schedule={"from": "2030-01-01"})
