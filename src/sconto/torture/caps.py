@@ -92,7 +92,9 @@ async def _restored(net: Together, backup: Path) -> str:
     lost_disk = await asyncio.to_thread(shop.put_back, backup)
     # By now the observer has written down every answer that it got from before.
     net.forgotten |= observer.redemptions(RESTORED)
-    observer.touched |= observer.orders(RESTORED)
+    for request, _ in observer.acknowledged.values():
+        if request.shop == RESTORED:
+            observer.touched.add(request.id)
     await shop.start_again()
     say("caps: a merchant is back from its backup, another one is gone")
     return lost_disk

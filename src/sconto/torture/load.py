@@ -13,6 +13,7 @@ import msgspec
 
 from sconto.base.errors import UnavailableError
 from sconto.torture.observer import Observer, Request, read_answer
+from sconto.torture.outcome import say
 from sconto.torture.places import CODE, Place
 
 #: Seconds for one answer, and until a request without one is sent again.
@@ -112,7 +113,9 @@ class Load:
         for request, before in self._random.sample(known, min(len(known), REPEATED_MAX)):
             answer = await self._http[request.shop].post(request.path, content=request.body)
             now = read_answer(answer.status_code, answer.content)
-            changed += (now.status, now.digest) != (before.status, before.digest)
+            if (now.status, now.digest) != (before.status, before.digest):
+                changed += 1
+                say(f"answered otherwise: {request}: {before}; now {now}")
         return changed
 
     def _look_at_buyers(self) -> None:
