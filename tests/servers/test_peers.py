@@ -13,7 +13,7 @@ from sconto.base.errors import PeerError, WireError
 from sconto.base.keys import SigningKey
 from sconto.federation.signatures import PROFILE_PATH
 from sconto.servers import peers
-from sconto.servers.peers import KEYS_FRESH_MS, fetch, make_http
+from sconto.servers.peers import KEYS_FRESH_MS, Reply, fetch, make_http
 from sconto.store import access
 
 pytestmark = pytest.mark.anyio
@@ -173,7 +173,7 @@ async def test_stopping_does_not_wait_for_a_peer(
 Handler = Callable[[httpx.Request], Awaitable[httpx.Response]]
 
 
-async def fetched(handler: Handler, max_bytes: int = 1000) -> httpx.Response:
+async def fetched(handler: Handler, max_bytes: int = 1000) -> Reply:
     async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as http:
         return await fetch(http, "https://hub.example/x", max_bytes, accept="text/plain")
 

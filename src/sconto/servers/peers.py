@@ -11,7 +11,7 @@ import logging
 import random
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import msgspec
@@ -183,6 +183,18 @@ class Directory:
                 log.exception("keys could not be refreshed", extra={"peer": url})
 
 
+class Reply(NamedTuple):
+    """An answer that was read to its end."""
+
+    status_code: int
+    reason_phrase: str
+    content: bytes
+
+    @property
+    def text(self) -> str:
+        return self.content.decode(errors="replace")
+
+
 async def fetch_profile(http: httpx.AsyncClient, url: str) -> dict[str, Any]:
     """What a server publishes of itself. No redirect is followed, nothing large is read."""
     answer = await fetch(http, url + PROFILE_PATH, PROFILE_BYTES_MAX, accept="application/json")
@@ -270,24 +282,24 @@ class PeerClient:
             nonce=secrets.token_urlsafe(12),
         )
         request = self._http.build_request(method, url + path, content=body, headers=signed)
-        answer = await _send(self._http, request, ANSWER_BYTES_MAX)
+        answer = await _send(self._http, request, url, ANSWER_BYTES_MAX)
         if answer.status_code >= 400 or answer.status_code < 200:
             raise _refused(url, answer)
         return answer.content
 
 
-async def fetch(
-    http: httpx.AsyncClient, url: str, max_bytes: int, *, accept: str
-) -> httpx.Response:
+async def fetch(http: httpx.AsyncClient, url: str, max_bytes: int, *, accept: str) -> Reply:
     """What is at an address of a peer, whatever its status; no more than `max_bytes` are read.
 
     Raises WireError when no whole answer came, PeerError for one that is too large.
     """
-    return await _send(http, http.build_request("GET", url, headers={"Accept": accept}), max_bytes)
+    request = http.build_request("GET", url, headers={"Accept": accept})
+    return await _send(http, request, "/".join(url.split("/", 3)[:3]), max_bytes)
 
 
-async def _send(http: httpx.AsyncClient, request: httpx.Request, max_bytes: int) -> httpx.Response:
-    origin = f"{request.url.scheme}://{request.url.netloc.decode()}"
+async def _send(
+    http: httpx.AsyncClient, request: httpx.Request, origin: str, max_bytes: int
+) -> Reply:
     try:
         async with asyncio.timeout(ANSWER_WITHIN_S):
             answer = await http.send(request, stream=True)
@@ -299,9 +311,7 @@ async def _send(http: httpx.AsyncClient, request: httpx.Request, max_bytes: int)
         raise WireError(f"{origin} does not finish its answer", url=origin) from None
     except httpx.HTTPError as error:
         raise WireError(f"{origin} cannot be reached: {_reason(error)}", url=origin) from None
-    return httpx.Response(
-        answer.status_code, headers=answer.headers, content=content, request=request
-    )
+    return Reply(answer.status_code, answer.reason_phrase, content)
 
 
 async def _read(answer: httpx.Response, max_bytes: int, origin: str) -> bytes:
@@ -317,7 +327,7 @@ async def _read(answer: httpx.Response, max_bytes: int, origin: str) -> bytes:
     return b"".join(chunks)
 
 
-def _refused(url: str, answer: httpx.Response) -> PeerError:
+def _refused(url: str, answer: Reply) -> PeerError:
     try:
         problem = msgspec.json.decode(answer.content)
         if "error" in problem:  # RFC 6749, section 5.2

@@ -10,8 +10,12 @@ same run: `python -m sconto.simulate --seed X` replays one, `make sim SEEDS=N` r
     host.py        one server: its clock, its disk, its crashes
     network.py     requests and replies, lost, delayed, doubled, cut off
     nemesis.py     what goes wrong in a seed, and when
-    world.py       topology of a seed, introduction of the servers, the course of a run
+    stage.py       the parts of a network on one loop
+    beginning.py   how servers are introduced, once for many seeds
+    world.py       the course of a seed
     shoppers.py    the workload, and what shoppers were promised
+    operators.py   what operators and brands do, and what is lost or forged
+    guest.py       somebody else's code in the same weather
     auditor.py     what must hold after every commit, and when all is healed
     trace.py       what happened, as a hash and as the last events of each host
     campaign.py    many seeds, or one again: the command line
@@ -21,6 +25,7 @@ It knows all rooms and no room knows it. Read `world.py`, then `auditor.py`.
 """
 
 from sconto.simulate.ablations import ABLATIONS
+from sconto.simulate.guest import Guest
 from sconto.simulate.world import Run, simulate
 
-__all__ = ["ABLATIONS", "Run", "simulate"]
+__all__ = ["ABLATIONS", "Guest", "Run", "simulate"]

@@ -18,6 +18,7 @@ from sconto.base.canonical import b64url_decode
 from sconto.ledger import Amounts
 from sconto.servers import exchange as receiving
 from sconto.servers.merchant import recognise
+from sconto.simulate import operators
 from sconto.store import exchange, journal, ledger, orders
 from sconto.store.schema import allotments
 from sconto.store.writer import Store, Tx
@@ -174,10 +175,10 @@ def timer_reclaim(world: "World") -> Iterator[None]:
     """The hub takes parts back when a merchant was silent for a while, and gives them to others."""
 
     async def reclaim() -> None:
-        hub = world.hosts[0]
+        hub = world.stage.hosts[0]
 
         def command(tx: Tx) -> None:
-            for promotion_id in world.auditor.caps:
+            for promotion_id in world.stage.auditor.caps:
                 for part in ledger.of_promotion(tx.connection, promotion_id):
                     ledger.reclaim(tx, part.allotment_id)
 
@@ -196,6 +197,29 @@ def no_reversal_ids(world: "World") -> AbstractContextManager[None]:
     return _instead((orders, "reversal", lambda connection, order_id, reversal_id: None))
 
 
+@contextlib.contextmanager
+def no_incarnation(world: "World") -> Iterator[None]:
+    """A merchant's old backup serves as it is, and does not listen to its hub."""
+    world.at_least = ("restore_merchant",)
+    with _instead((operators, "renew", lambda server: {}), _deaf()):
+        yield
+
+
+@contextlib.contextmanager
+def no_epoch(world: "World") -> Iterator[None]:
+    """A hub's old backup grants what was granted since, and does not listen to its peers."""
+    world.at_least = ("restore_hub",)
+    with _instead((operators, "begin_epoch", lambda *_: {}), _deaf()):
+        yield
+
+
+def _deaf() -> tuple[Any, str, Any]:
+    async def ignore(deliverer: Any, peer: str) -> None:
+        """A peer knows more of this server than it does."""
+
+    return receiving.Deliverer, "_was_restored", ignore
+
+
 ABLATIONS: dict[str, Ablation] = {
     "inbox": no_inbox,
     "grants": no_grant_ids,
@@ -206,4 +230,6 @@ ABLATIONS: dict[str, Ablation] = {
     "outbox": no_outbox,
     "reclaim": timer_reclaim,
     "reversals": no_reversal_ids,
+    "incarnation": no_incarnation,
+    "epoch": no_epoch,
 }

@@ -19,7 +19,7 @@ import sqlite3
 from collections import Counter
 from typing import NamedTuple
 
-from sconto.ledger import Entry
+from sconto.ledger import UNLIMITED, Entry
 from sconto.ledger.journal import GENESIS, chain, decode_entry
 from sconto.simulate.host import Host
 from sconto.statistics import Counters, Fold
@@ -56,11 +56,23 @@ class Auditor:
         self.caps = caps
         self.violations: list[str] = []
         self.promises: dict[str, Promise] = {}
+        #: URLs of servers whose datastore was put back to an old copy.
+        self.lost: set[str] = set()
+        #: Somebody does what no honest and careful operator does: R and what follows cannot hold.
+        self.is_lied_to = False
+        #: Of servers in `lost`: what was true of a redemption (promotion, uses, minor units).
+        self._true: dict[str, dict[str, tuple[str, int, int]]] = {}
         self._counts = counts
         self._connections: dict[str, sqlite3.Connection] = {}
         self._journals: dict[str, _Journal] = {}
         self._used: dict[str, dict[str, tuple[int, int]]] = {}
         self._tokens: dict[str, dict[str, int]] = {}
+        self._disputed: set[tuple[str, str]] = set()
+
+    @property
+    def is_odd(self) -> bool:
+        """Whether something was lost or forged: then there is something to dispute and to park."""
+        return self.is_lied_to or bool(self.lost)
 
     def violated(self, why: str) -> None:
         if why not in self.violations:
@@ -104,14 +116,68 @@ class Auditor:
         elif host.home.kind == "hub":
             self._check_hub(host)
 
+    # --- losses -----------------------------------------------------------------------------------
+
+    def raise_cap(self, promotion_id: str, uses: int, minor: int) -> tuple[int, int]:
+        """A budget may grow by so much of what it limits; gives how much."""
+        cap = self.caps[promotion_id]
+        added = (uses if cap[0] < UNLIMITED else 0, minor if cap[1] < UNLIMITED else 0)
+        self.caps[promotion_id] = (cap[0] + added[0], cap[1] + added[1])
+        return added
+
+    def before_loss(self, host: Host) -> None:
+        """A server's datastore is about to be put back: what was redeemed stays redeemed."""
+        if host.home.kind == "merchant":
+            self._true[host.name] = self._redeemed(host)
+
+    def after_loss(self, host: Host) -> None:
+        """It was put back. What it has forgotten, shoppers claim by their receipts."""
+        self.lost.add(host.url)
+        self._journals.pop(host.name, None)
+        if host.home.kind == "merchant":
+            for promise in list(self.promises.values()):
+                if promise.merchant == host.url and not self._is_kept(host, promise):
+                    del self.promises[promise.order_id]
+                    self._counts["claimed_by_receipt"] += 1
+
+    def promised(self, promise: Promise) -> None:
+        """A shopper was told; an answer of before a loss may come after it."""
+        if promise.merchant in self.lost:
+            self._counts["promised_after_loss"] += 1
+        else:
+            self.promises[promise.order_id] = promise
+
+    def _redeemed(self, host: Host) -> dict[str, tuple[str, int, int]]:
+        """Each redemption of a merchant as it is: what it has forgotten is still true."""
+        known = self._true.get(host.name, {})
+        rows = self.ask(host, _EACH)
+        found = {str(r): (str(p), _int(uses), _int(minor)) for r, p, uses, minor in rows}
+        for redemption_id, (promotion_id, uses, minor) in known.items():
+            now = found.get(redemption_id, (promotion_id, uses, minor))
+            found[redemption_id] = (promotion_id, min(now[1], uses), min(now[2], minor))
+        return found
+
+    def _is_kept(self, host: Host, promise: Promise) -> bool:
+        found = self.ask(host, "SELECT state FROM orders WHERE order_id = ?", promise.order_id)
+        return found == [("redeemed",)]
+
+    def _uses_at(self, host: Host) -> dict[str, tuple[int, int]]:
+        if host.name not in self._true:
+            return {str(p): (_int(uses), _int(minor)) for p, uses, minor in self.ask(host, _USED)}
+        used: dict[str, tuple[int, int]] = {}
+        for promotion_id, uses, minor in self._redeemed(host).values():
+            before = used.get(promotion_id, (0, 0))
+            used[promotion_id] = (before[0] + uses, before[1] + minor)
+        return used
+
+    # --- all the time -----------------------------------------------------------------------------
+
     def _check_merchant(self, host: Host) -> None:
-        self._used[host.name] = used = {}
-        for promotion_id, uses, minor in self.ask(host, _USED):
-            used[str(promotion_id)] = (_int(uses), _int(minor))
+        self._used[host.name] = self._uses_at(host)
         for promotion_id, (uses_cap, minor_cap) in self.caps.items():
             found = [one.get(promotion_id, (0, 0)) for one in self._used.values()]
             total = tuple(map(sum, zip(*found, strict=True)))
-            if total[0] > uses_cap or total[1] > minor_cap:
+            if (total[0] > uses_cap or total[1] > minor_cap) and not self.is_lied_to:
                 self.violated(
                     f"R: {promotion_id} is used {total}, its cap is {self.caps[promotion_id]}"
                 )
@@ -124,7 +190,7 @@ class Auditor:
         for tokens in self._tokens.values():
             by_token.update(tokens)
         for token_id, number in by_token.items():
-            if number > 1:
+            if number > 1 and not self.lost:
                 self.violated(f"T: the token {token_id} of one use is used {number} times")
 
     def _check_hub(self, host: Host) -> None:
@@ -151,6 +217,9 @@ class Auditor:
             if left.get(str(promotion_id), (0, 0)) != by_account["open"]:
                 self.violated(f"C: {promotion_id} open {by_account['open']}, parts have {left}")
         for redemption_id, why in self.ask(host, _DISPUTED):
+            if self.is_odd:
+                self._disputed.add((str(redemption_id), str(why)))
+                continue
             self.violated(f"P: {redemption_id} is in dispute: {why}")
 
     def _check_journal(self, host: Host) -> None:
@@ -197,12 +266,20 @@ class Auditor:
         for host in hosts:
             self.committed(host)
             for event_type, reason in self.ask(host, _PARKED):
+                if self.is_odd:
+                    self._counts[f"parked_{str(reason).partition(':')[0]}"] += 1
+                    continue
                 self.violated(f"{host.name} has parked {event_type!r}: {reason}")
+        self._count_hub(hub)
+        if hub.url in self.lost or self.is_lied_to:
+            return
         at_hub = self._totals(hub)
         wallets: Counter[tuple[str, str]] = Counter()
         for host in hosts:
             if host.home.kind == "merchant":
                 self.check_promises(host)
+                if host.url in self.lost:
+                    continue
                 for cell, counters in self._totals(host).items():
                     if at_hub.get(cell, Counters()) != counters:
                         self.violated(f"{cell}: {host.name} {counters}, hub {at_hub.get(cell)}")
@@ -214,6 +291,13 @@ class Auditor:
         for cell, counters in at_hub.items():
             if counters.clipped and not wallets[cell]:
                 self.violated(f"{cell}: clipped at the hub, unknown to the wallet")
+
+    def _count_hub(self, hub: Host) -> None:
+        """What a campaign must have seen at the hub."""
+        for _, why in self._disputed:
+            self._counts[f"disputed_{why}"] += 1
+        for name, query in _HAPPENED.items():
+            self._counts[name] += _int(self.ask(hub, query)[0][0])
 
     def _totals(self, host: Host) -> dict[tuple[str, str], Counters]:
         result: dict[tuple[str, str], Counters] = {}
@@ -242,9 +326,20 @@ def _int(value: object) -> int:
 
 
 _ACCOUNTS = ("cap", "free", "open", "spent", "written_off")
+_HAPPENED = {
+    "closed": "SELECT COUNT(*) FROM allotments WHERE state = 'closed'",
+    "late_report": "SELECT COUNT(*) FROM transfers "
+    "WHERE debit = 'written_off' AND credit = 'spent'",
+    "reversed_after_close": "SELECT COUNT(*) FROM transfers "
+    "WHERE debit = 'spent' AND credit = 'free'",
+}
 _NET = "COALESCE(SUM(amount_minor - reversed_minor), 0)"
 _HELD = "state IN ('reserved', 'redeemed')"
 _USED = f"SELECT promotion_id, COUNT(*), {_NET} FROM redemptions WHERE {_HELD} GROUP BY 1"  # noqa: S608
+_EACH = """
+SELECT redemption_id, promotion_id, state IN ('redeemed', 'reserved'),
+  CASE WHEN state IN ('redeemed', 'reserved') THEN amount_minor - reversed_minor ELSE 0 END
+FROM redemptions"""
 _TOKENS = f"SELECT token_id, COUNT(*) FROM redemptions WHERE {_HELD} AND token_id > '' GROUP BY 1"  # noqa: S608
 _PARTS = f"""
 SELECT * FROM (

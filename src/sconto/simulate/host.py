@@ -5,10 +5,10 @@ drops the process as it stands, also between a commit and its reply, and what st
 from the disk, where nothing is but what was committed.
 """
 
-import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -22,7 +22,6 @@ from sconto.servers.hub import Hub
 from sconto.servers.merchant import Merchant
 from sconto.servers.wallet import Wallet
 from sconto.simulate.loop import Life, Loop
-from sconto.simulate.outside import blank_disk
 from sconto.simulate.trace import Trace
 from sconto.store.writer import BATCH_MAX, Store
 
@@ -48,6 +47,47 @@ class Disk:
     #: Ablation: a crash loses commits that were acknowledged (SQLite's synchronous=NORMAL).
     forgets: bool = False
 
+    def image(self) -> bytes:
+        """What is durable on it."""
+        source = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)
+        target = sqlite3.connect(":memory:")
+        try:
+            source.backup(target)
+            return target.serialize()
+        finally:
+            source.close()
+            target.close()
+
+    def write(self, image: bytes) -> None:
+        """Put an image on it, in place of what was there."""
+        self.path.parent.mkdir(exist_ok=True)
+        for end in ("", "-wal", "-shm"):  # a new file: who has the old one open keeps that
+            Path(f"{self.path}{end}").unlink(missing_ok=True)
+        self.path.write_bytes(image)
+
+
+class _Store(Store):
+    """A datastore whose readers are kept: there is one thread, so none waits for another."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        self._readers: list[sa.Connection] = []
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        connection = self._readers.pop() if self._readers else self._read_engine.connect()
+        try:
+            with connection.begin():
+                yield connection
+        finally:
+            self._readers.append(connection)
+
+    def close(self) -> None:
+        for connection in self._readers:
+            connection.close()
+        self._readers.clear()
+        super().close()
+
 
 class _Slot:
     """Stands for the server that runs at an application now, so that one is built per process."""
@@ -69,26 +109,38 @@ KINDS = {"hub": Hub, "merchant": Merchant, "wallet": Wallet}
 _APPS: dict[str, tuple[_Slot, Any]] = {}
 
 
+def _app_of(name: str, server: Any) -> Any:
+    """The application of a host, with `server` in it."""
+    if name not in _APPS:
+        slot = _Slot(type(server))
+        slot.server = server
+        _APPS[name] = (slot, build_app(cast(Server, slot)))
+    slot, app = _APPS[name]
+    slot.server = server
+    return app
+
+
 class Host:
     """A hub, a merchant or a wallet server, in one life after another."""
 
     def __init__(
         self,
-        name: str,
         home: Home,
+        image: bytes,
         loop: Loop,
         faults: Random,
         trace: Trace,
         counts: Counter[str],
     ) -> None:
-        self.name = name
+        self.name = home.name
         self.home = home
         self.url = home.url
         self.life: Life | None = None
         self.server: Any = None
         self.skew_ms = 0
         self.disk = Disk(Path(home.database_url.removeprefix("sqlite:///")))
-        self.disk.path.write_bytes(blank_disk())
+        self.first_image = image
+        self.disk.write(image)
         #: Told after each durable commit, before anybody hears of it.
         self.on_commit: Callable[[Host], None] = lambda host: None
         self.on_crash: Callable[[Host], None] = lambda host: None
@@ -97,12 +149,11 @@ class Host:
         self._trace = trace
         self._counts = counts
         self._store: Store | None = None
+        self._starting: Life | None = None
         self._is_writing = False
+        self._is_offline = False
         self._images: list[bytes] = []
-        if name not in _APPS:
-            slot = _Slot(KINDS[home.kind])
-            _APPS[name] = (slot, build_app(cast(Server, slot)))
-        self._slot, self.app = _APPS[name]
+        self.app: Any = None
 
     @property
     def is_up(self) -> bool:
@@ -114,7 +165,7 @@ class Host:
 
     def make_store(self, url: str, *, source: str, clock: Callable[[], int]) -> Store:
         """The datastore of the server that is being started, without a thread."""
-        self._store = Store(url, source=source, clock=clock, on_queued=self._queued)
+        self._store = _Store(url, source=source, clock=clock, on_queued=self._queued)
         self._store.on_point = self._point
         return self._store
 
@@ -134,11 +185,21 @@ class Host:
             kind = KINDS[self.home.kind]
             self.server = kind(self.home, self.clock)
             self.server.base.wall_clock = self.clock
-            self._slot.server = self.server
+            self.app = _app_of(self.name, self.server)
             self._loop.create_task(run())
 
         self._starting = life
         context.run(begin)
+
+    def offline(self, work: Callable[[Any], Any]) -> None:
+        """Build the server while it does not serve, as the command line does, and work with it."""
+        self._is_offline = True
+        server = self._loop.context_of(Life(self.name)).run(
+            KINDS[self.home.kind], self.home, self.clock
+        )
+        work(server)
+        server.base.store.close()
+        self._is_offline = False
 
     def run(self, coroutine: Any) -> Any:
         """Run something inside this host's process, as a task of it."""
@@ -154,12 +215,13 @@ class Host:
         self._trace.add("crash", self.name, why)
         self.end()
         if self.disk.forgets and len(self._images) > 1:
-            self._restore(self._images[-2])
+            self.disk.write(self._images[-2])
         self.on_crash(self)
 
     def end(self) -> None:
         """Let go of the process and its handles on the disk."""
-        self._starting.is_over = True
+        if self._starting is not None:
+            self._starting.is_over = True
         self.life = None
         if self._store is not None:
             self._store.close()
@@ -167,7 +229,9 @@ class Host:
     # --- the writer -------------------------------------------------------------------------------
 
     def _queued(self) -> None:
-        if not self._is_writing:
+        if self._is_offline and self._store is not None:
+            self._store.run_batch()
+        elif not self._is_writing:
             self._is_writing = True
             self._loop.call_later(self._faults.uniform(0.0002, self.disk.delay_s), self._write)
 
@@ -186,6 +250,8 @@ class Host:
     def _point(self, point: str) -> None:
         """Before and after each commit."""
         disk = self.disk
+        if self._is_offline:
+            return
         if point == "committing":
             if disk.is_full:
                 self._counts["disk_full"] += 1
@@ -195,35 +261,13 @@ class Host:
             return
         self._trace.add("commit", self.name, "")
         if disk.forgets:
-            self._images = [*self._images[-3:], _image(disk.path)]
+            self._images = [*self._images[-3:], disk.image()]
         self.on_commit(self)
         if self._dies(disk.crash_after):
             raise Crashed("before_reply")
 
     def _dies(self, chance: float) -> bool:
         return self.is_up and chance > 0 and self._faults.random() < chance
-
-    def _restore(self, image: bytes) -> None:
-        for end in ("-wal", "-shm"):
-            Path(f"{self.disk.path}{end}").unlink(missing_ok=True)
-        self.disk.path.write_bytes(image)
-
-
-def remove(folder: Path) -> None:
-    """Throw the disks of a world away."""
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _image(path: Path) -> bytes:
-    """What is durable on a disk."""
-    source = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    target = sqlite3.connect(":memory:")
-    try:
-        source.backup(target)
-        return target.serialize()
-    finally:
-        source.close()
-        target.close()
 
 
 def _full() -> sa.exc.OperationalError:

@@ -41,11 +41,11 @@ LIFE: contextvars.ContextVar[Life] = contextvars.ContextVar("life")
 
 
 class Loop(asyncio.AbstractEventLoop):
-    """`schedule` draws which host goes next."""
+    """`schedule` draws which host goes next; time begins at `now`, in seconds."""
 
-    def __init__(self, schedule: Random) -> None:
+    def __init__(self, schedule: Random, now: float = 0.0) -> None:
         self._schedule = schedule
-        self._now = 0.0
+        self._now = now
         self._count = 0
         self._ready: dict[str, deque[asyncio.Handle]] = {}
         self._hosts: list[str] = []

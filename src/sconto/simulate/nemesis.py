@@ -4,13 +4,10 @@ Faults are drawn from the stream `faults` alone, so a changed workload keeps its
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable
-from random import Random
 
 from sconto.simulate.host import Disk, Host
-from sconto.simulate.network import Network, Weather
-from sconto.simulate.trace import Trace
+from sconto.simulate.network import Weather
+from sconto.simulate.stage import Stage
 
 #: Everything that can be switched on in a seed.
 FAULTS = (
@@ -19,29 +16,21 @@ FAULTS = (
 )  # fmt: skip
 #: A host's clock is wrong by at most this much; signatures allow for a minute between two hosts.
 SKEW_MAX_MS = 25_000
-ROUGH_S = (4.0, 20.0)
+ROUGH_S = (2.0, 8.0)
 
 
 class Nemesis:
     """Makes what a seed has drawn happen, and heals everything at the end."""
 
-    def __init__(
-        self,
-        faults: Random,
-        hosts: list[Host],
-        network: Network,
-        trace: Trace,
-        counts: Counter[str],
-        now: Callable[[], float],
-    ) -> None:
-        self._faults = faults
-        self._hosts = hosts
-        self._network = network
-        self._trace = trace
-        self._counts = counts
-        self._now = now
+    def __init__(self, stage: Stage) -> None:
+        self._faults = stage.faults
+        self._hosts = stage.hosts
+        self._network = stage.network
+        self._trace = stage.trace
+        self._counts = stage.counts
+        self._now = stage.loop.time
         self.chosen: list[str] = []
-        self.rough_s = faults.uniform(*ROUGH_S)
+        self.rough_s = self._faults.uniform(*ROUGH_S)
         self.is_over = False
 
     def choose(self, at_least: tuple[str, ...] = ()) -> None:

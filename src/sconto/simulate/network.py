@@ -8,9 +8,11 @@ one task of the server, which goes on when the caller has hung up.
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import unquote
 
 import httpx
 
@@ -19,6 +21,50 @@ from sconto.simulate.trace import Trace
 
 CONNECT_S = 3.0
 READ_S = 10.0
+
+
+class Request(NamedTuple):
+    """An HTTP request on its way."""
+
+    method: str
+    #: Scheme and host; then path and query as they are on the wire.
+    origin: str
+    target: str
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+    @classmethod
+    def of(cls, method: str, url: str, headers: Mapping[str, str], body: bytes) -> "Request":
+        """From an absolute URL without a fragment."""
+        scheme, _, rest = url.partition("://")
+        host, slash, target = rest.partition("/")
+        lines = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in headers.items()]
+        lines.append((b"host", host.encode()))
+        lines.append((b"content-length", str(len(body)).encode()))
+        return cls(method, f"{scheme}://{host}", slash + target or "/", lines, body)
+
+
+@dataclass
+class Response:
+    """What came back, with what our servers ask of an `httpx.Response`."""
+
+    status_code: int
+    headers: dict[str, str]
+    content: bytes
+
+    @property
+    def reason_phrase(self) -> str:
+        return httpx.codes.get_reason_phrase(self.status_code)
+
+    @property
+    def text(self) -> str:
+        return self.content.decode()
+
+    async def aiter_bytes(self) -> AsyncIterator[bytes]:
+        yield self.content
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
 
 
 class Station(Protocol):
@@ -62,25 +108,23 @@ class Network:
         #: (from, to) pairs of names that nothing passes between, in this direction.
         self.cut: set[tuple[str, str]] = set()
         self.clogged: set[str] = set()
-        self._open: dict[str, list[asyncio.Future[httpx.Response]]] = {}
+        self._open: dict[str, list[asyncio.Future[Response]]] = {}
 
-    async def send(self, request: httpx.Request) -> httpx.Response:
+    async def send(self, request: Request) -> Response:
         """Send in the name of the host that runs; raises what httpx raises when no answer comes."""
         source = LIFE.get().host
-        origin = f"{request.url.scheme}://{request.url.netloc.decode()}"
-        station = self.stations.get(origin)
+        station = self.stations.get(request.origin)
         if station is None:
-            raise httpx.ConnectError("there is no such host", request=request)
-        body = await request.aread()
-        label = f"{request.method} {request.url.path.split('/')[2][:24]} {source}>{station.name}"
-        answer: asyncio.Future[httpx.Response] = self._loop.create_future()
-        self._depart(source, station, request, body, label, answer)
+            raise httpx.ConnectError("there is no such host")
+        label = f"{request.method} {_place(request.target)} {source}>{station.name}"
+        answer: asyncio.Future[Response] = self._loop.create_future()
+        self._depart(source, station, request, label, answer)
         try:
             async with asyncio.timeout(READ_S):
                 return await answer
         except TimeoutError:
             self._note("timed_out", source, label)
-            raise httpx.ReadTimeout("no answer came", request=request) from None
+            raise httpx.ReadTimeout("no answer came") from None
 
     def crashed(self, name: str) -> None:
         """A host's connections are reset, or nobody tells the callers."""
@@ -92,15 +136,14 @@ class Network:
         self,
         source: str,
         station: Station,
-        request: httpx.Request,
-        body: bytes,
+        request: Request,
         label: str,
-        answer: "asyncio.Future[httpx.Response]",
+        answer: "asyncio.Future[Response]",
     ) -> None:
         if self._draw(self.weather.drop):
             self._note("request_lost", source, label)
             return
-        arrive = (source, station, request, body, label)
+        arrive = (source, station, request, label)
         self._later(self._delay("request"), self._arrive, *arrive, answer)
         if self._draw(self.weather.twice):
             self._note("request_doubled", source, label)
@@ -110,10 +153,9 @@ class Network:
         self,
         source: str,
         station: Station,
-        request: httpx.Request,
-        body: bytes,
+        request: Request,
         label: str,
-        answer: "asyncio.Future[httpx.Response] | None",
+        answer: "asyncio.Future[Response] | None",
     ) -> None:
         if (source, station.name) in self.cut:
             self._note("request_cut", station.name, label)
@@ -122,7 +164,7 @@ class Network:
             self._note("clogged", station.name, label)
             self._later(
                 self._faults.uniform(0.1, 0.5),
-                self._arrive, source, station, request, body, label, answer,
+                self._arrive, source, station, request, label, answer,
             )  # fmt: skip
             return
         life = station.life
@@ -135,7 +177,7 @@ class Network:
         if answer is not None:
             self._open.setdefault(station.name, []).append(answer)
         self._loop.create_task(
-            self._serve(source, station, life, request, body, label, answer),
+            self._serve(source, station, life, request, label, answer),
             context=self._loop.context_of(life),
         )
 
@@ -144,19 +186,18 @@ class Network:
         source: str,
         station: Station,
         life: Life,
-        request: httpx.Request,
-        body: bytes,
+        request: Request,
         label: str,
-        answer: "asyncio.Future[httpx.Response] | None",
+        answer: "asyncio.Future[Response] | None",
     ) -> None:
-        status, headers, content = await call_app(station.app, request, body)
+        status, headers, content = await call_app(station.app, request)
         self._note("answered", station.name, f"{label} {status}")
         self.audit.answered(station.name, label, status, content)
         if answer is None:
             return
         if station.name in self._open and answer in self._open[station.name]:
             self._open[station.name].remove(answer)
-        response = httpx.Response(status, headers=headers, content=content, request=request)
+        response = Response(status, headers, content)
         if (station.name, source) in self.cut:
             self._note("reply_cut", station.name, label)
         elif self._draw(self.weather.drop):
@@ -184,36 +225,43 @@ class Network:
         self._trace.add(kind, host, label)
 
 
-class Wire(httpx.AsyncBaseTransport):
-    """What a server's HTTP client sends with."""
+class Wire:
+    """What a server sends with: the part of `httpx.AsyncClient` that our servers use."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    def build_request(
+        self, method: str, url: str, *, headers: Mapping[str, str], content: bytes = b""
+    ) -> Request:
+        return Request.of(method, url, headers, content)
+
+    async def send(self, request: Request, *, stream: bool) -> Response:
         return await self._network.send(request)
 
+    async def aclose(self) -> None:
+        """Nothing is open."""
 
-async def call_app(
-    app: Any, request: httpx.Request, body: bytes
-) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+
+async def call_app(app: Any, request: Request) -> tuple[int, dict[str, str], bytes]:
     """One request to an ASGI application: status, headers, body."""
-    raw_path, _, query = request.url.raw_path.partition(b"?")
+    raw_path, _, query = request.target.partition("?")
+    scheme, _, host = request.origin.partition("://")
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
         "method": request.method,
-        "scheme": request.url.scheme,
-        "path": request.url.path,
-        "raw_path": raw_path,
-        "query_string": query,
+        "scheme": scheme,
+        "path": unquote(raw_path),
+        "raw_path": raw_path.encode(),
+        "query_string": query.encode(),
         "root_path": "",
-        "headers": [(name.lower(), value) for name, value in request.headers.raw],
+        "headers": request.headers,
         "client": ("192.0.2.1", 1),
-        "server": (request.url.host, 443),
+        "server": (host, 443),
     }
-    inbox = [{"type": "http.request", "body": body, "more_body": False}]
+    inbox = [{"type": "http.request", "body": request.body, "more_body": False}]
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -224,14 +272,20 @@ async def call_app(
 
     await app(scope, receive, send)
     content = b"".join(one.get("body", b"") for one in sent[1:])
-    return sent[0]["status"], list(sent[0]["headers"]), content
+    headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in sent[0]["headers"]}
+    return sent[0]["status"], headers, content
 
 
-def _fulfil(answer: "asyncio.Future[httpx.Response]", response: httpx.Response) -> None:
+def _place(target: str) -> str:
+    """A short name of what is asked for: `/v1/events` is `events`."""
+    return target.partition("?")[0].split("/", 3)[2][:24]
+
+
+def _fulfil(answer: "asyncio.Future[Response]", response: Response) -> None:
     if not answer.done():
         answer.set_result(response)
 
 
-def _fail(answer: "asyncio.Future[httpx.Response]", error: Exception) -> None:
+def _fail(answer: "asyncio.Future[Response]", error: Exception) -> None:
     if not answer.done():
         answer.set_exception(error)

@@ -18,7 +18,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import httpx
 from sqlalchemy.engine import Engine
 
 from sconto.servers import app
@@ -35,7 +34,7 @@ def replaced(
     *,
     seed: str,
     wall_clock_ms: Callable[[], int],
-    make_http: Callable[[], httpx.AsyncClient],
+    make_http: Callable[[], Any],
     make_store: Callable[..., Store],
 ) -> Iterator[None]:
     """Replace the ports of all servers of this process, and put them back."""

@@ -6,7 +6,7 @@ import msgspec
 import sqlalchemy as sa
 
 from sconto.base.errors import ConflictError
-from sconto.store.prepared import Prepared, insert_into
+from sconto.store.prepared import Prepared, Row, insert_into
 from sconto.store.schema import api_keys, idempotency, peers, tenants
 from sconto.store.writer import Tx
 
@@ -92,21 +92,27 @@ def add_api_key(
 
 def api_key(connection: sa.Connection, key_id: str) -> ApiKey | None:
     """One key, revoked or not."""
-    row = connection.execute(
-        sa.select(api_keys, tenants.c.kind).join(tenants).where(api_keys.c.key_id == key_id)
-    ).first()
+    row = _API_KEY.first(connection, key_id=key_id)
     return None if row is None else _api_key(row)
 
 
 def list_api_keys(connection: sa.Connection, tenant_id: str) -> list[ApiKey]:
     """The keys of a tenant, oldest first."""
-    query = (
-        sa.select(api_keys, tenants.c.kind)
-        .join(tenants)
-        .where(api_keys.c.tenant_id == tenant_id)
-        .order_by(api_keys.c.key_id)
-    )
-    return [_api_key(row) for row in connection.execute(query)]
+    query = _KEYS.where(api_keys.c.tenant_id == tenant_id).order_by(api_keys.c.key_id)
+    return [_api_key(tuple(row)) for row in connection.execute(query)]
+
+
+_KEYS = sa.select(
+    api_keys.c.key_id,
+    api_keys.c.tenant_id,
+    tenants.c.kind,
+    api_keys.c.secret_hash,
+    api_keys.c.scopes,
+    api_keys.c.label,
+    api_keys.c.created_at_ms,
+    api_keys.c.revoked_at_ms,
+).join(tenants)
+_API_KEY = Prepared(_KEYS.where(api_keys.c.key_id == sa.bindparam("key_id")))
 
 
 def revoke_api_key(tx: Tx, tenant_id: str, key_id: str) -> bool:
@@ -145,7 +151,11 @@ def keep_peer_keys(tx: Tx, url: str, jwks: Any, incarnation: str | None) -> None
 
 def incarnation_of(connection: sa.Connection, url: str) -> str | None:
     """The copy of its datastore that a peer serves now, as far as it has said."""
-    return connection.execute(sa.select(peers.c.incarnation).where(peers.c.url == url)).scalar()
+    row = _INCARNATION.first(connection, url=url)
+    return None if row is None else row[0]
+
+
+_INCARNATION = Prepared(sa.select(peers.c.incarnation).where(peers.c.url == sa.bindparam("url")))
 
 
 def set_incarnation(tx: Tx, url: str, incarnation: str) -> None:
@@ -157,29 +167,26 @@ def list_peers(connection: sa.Connection) -> list[Peer]:
     """All peers, by URL."""
     return [
         Peer(
-            row.url,
-            row.kind,
-            row.tenant_id,
-            frozenset(row.scopes.split()),
-            None if row.jwks is None else msgspec.json.decode(row.jwks),
-            row.jwks_fetched_at_ms,
-            row.incarnation,
+            url,
+            kind,
+            tenant_id,
+            frozenset(scopes.split()),
+            None if jwks is None else msgspec.json.decode(jwks),
+            fetched_at_ms,
+            incarnation,
         )
-        for row in connection.execute(sa.select(peers).order_by(peers.c.url))
+        for url, kind, tenant_id, scopes, jwks, fetched_at_ms, incarnation in _PEERS.rows(
+            connection
+        )
     ]
 
 
-def _api_key(row: Any) -> ApiKey:
-    return ApiKey(
-        row.key_id,
-        row.tenant_id,
-        row.kind,
-        row.secret_hash,
-        frozenset(row.scopes.split()),
-        row.label,
-        row.created_at_ms,
-        row.revoked_at_ms,
-    )
+_PEERS = Prepared(sa.select(*(peers.c[name] for name in Peer._fields)).order_by(peers.c.url))
+
+
+def _api_key(row: Row) -> ApiKey:
+    key = ApiKey(*row)
+    return key._replace(scopes=frozenset(row[4].split()))
 
 
 # --- idempotency ------------------------------------------------------------------------------

@@ -54,6 +54,9 @@ class UniqueCode(NamedTuple):
 _JOB = [code_jobs.c[name] for name in CodeJob._fields]
 #: Codes of an import count once all of it is in.
 _IS_GOOD = sa.or_(code_jobs.c.kind == "made", code_jobs.c.state == "finished")
+_UNFINISHED = Prepared(
+    sa.select(*_JOB).where(code_jobs.c.state != "finished").order_by(code_jobs.c.number)
+)
 _FIND = Prepared(
     sa.select(
         codes.c.code_hash, code_jobs.c.promotion_id, code_jobs.c.terms_digest, codes.c.uses_left
@@ -138,10 +141,7 @@ def jobs(connection: sa.Connection, promotion_id: str) -> list[CodeJob]:
 
 def unfinished(connection: sa.Connection) -> list[CodeJob]:
     """The jobs of all promotions that have something left to do, oldest first."""
-    rows = connection.execute(
-        sa.select(*_JOB).where(code_jobs.c.state != "finished").order_by(code_jobs.c.number)
-    )
-    return [CodeJob(*row) for row in rows]
+    return [CodeJob(*row) for row in _UNFINISHED.rows(connection)]
 
 
 def used(connection: sa.Connection, number: int) -> int:

@@ -118,10 +118,14 @@ def _cloud_event(source: str, stream: str, number: int, now_ms: int, draft: Draf
 
 def streams(connection: sa.Connection) -> list[Stream]:
     """All outgoing streams."""
-    query = sa.select(*(outbox_streams.c[name] for name in Stream._fields)).order_by(
+    return [Stream(*row) for row in _STREAMS.rows(connection)]
+
+
+_STREAMS = Prepared(
+    sa.select(*(outbox_streams.c[name] for name in Stream._fields)).order_by(
         outbox_streams.c.destination
     )
-    return [Stream(*row) for row in connection.execute(query)]
+)
 
 
 def stream_to(connection: sa.Connection, destination: str) -> Stream:
@@ -265,10 +269,15 @@ _POSITION = Prepared(
 
 def has_ended(connection: sa.Connection, source: str, stream: str) -> bool:
     """Whether a peer's stream gave way to another one."""
-    query = sa.select(ended_streams.c.stream).where(
-        ended_streams.c.source == source, ended_streams.c.stream == stream
+    return _HAS_ENDED.first(connection, source=source, stream=stream) is not None
+
+
+_HAS_ENDED = Prepared(
+    sa.select(ended_streams.c.stream).where(
+        ended_streams.c.source == sa.bindparam("source"),
+        ended_streams.c.stream == sa.bindparam("stream"),
     )
-    return connection.execute(query).first() is not None
+)
 
 
 def take_up(connection: sa.Connection, source: str, stream: str) -> None:
@@ -295,7 +304,10 @@ def clear_alarms(connection: sa.Connection) -> None:
 
 def alarmed(connection: sa.Connection) -> set[str]:
     """The peers that an alarm is about."""
-    return set(connection.execute(sa.select(alarms.c.peer)).scalars())
+    return {row[0] for row in _ALARMED.rows(connection)}
+
+
+_ALARMED = Prepared(sa.select(alarms.c.peer))
 
 
 def receive(

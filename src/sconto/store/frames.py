@@ -8,6 +8,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from sconto.base.clock import MS_PER_SECOND
 from sconto.frames import Frame
+from sconto.store.prepared import Prepared
 from sconto.store.schema import (
     frame_offers,
     frame_resources,
@@ -53,8 +54,11 @@ _OFFER = sa.select(*(frame_offers.c[name] for name in StoredOffer._fields))
 
 def get(connection: sa.Connection, frame_id: str) -> StoredFrame | None:
     """One frame, withdrawn or not."""
-    row = connection.execute(_FRAME.where(frames.c.frame_id == frame_id)).first()
+    row = _GET.first(connection, frame_id=frame_id)
     return None if row is None else StoredFrame(*row)
+
+
+_GET = Prepared(_FRAME.where(frames.c.frame_id == sa.bindparam("frame_id")))
 
 
 def last_sequence(connection: sa.Connection, issuer: str, audience: str) -> int | None:
@@ -127,12 +131,16 @@ def offers_of(connection: sa.Connection, frame_ids: Iterable[str]) -> dict[str, 
 
 def offer(connection: sa.Connection, frame_id: str, promotion_id: str) -> StoredOffer | None:
     """The offer of a promotion in a frame."""
-    row = connection.execute(
-        _OFFER.where(
-            frame_offers.c.frame_id == frame_id, frame_offers.c.promotion_id == promotion_id
-        )
-    ).first()
+    row = _OFFERED.first(connection, frame_id=frame_id, promotion_id=promotion_id)
     return None if row is None else StoredOffer(*row)
+
+
+_OFFERED = Prepared(
+    _OFFER.where(
+        frame_offers.c.frame_id == sa.bindparam("frame_id"),
+        frame_offers.c.promotion_id == sa.bindparam("promotion_id"),
+    )
+)
 
 
 def live(

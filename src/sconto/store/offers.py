@@ -6,6 +6,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from sconto.base.errors import ConflictError
+from sconto.store.prepared import Prepared
 from sconto.store.schema import acceptances, promotions, terms
 from sconto.store.writer import Tx
 
@@ -22,10 +23,15 @@ class Standing(NamedTuple):
 
 def standing(connection: sa.Connection, promotion_ids: Iterable[str]) -> dict[str, Standing]:
     """Promotions by id; those that are not there are left out."""
-    query = sa.select(*(promotions.c[name] for name in Standing._fields)).where(
-        promotions.c.promotion_id.in_(sorted(set(promotion_ids)))
-    )
+    ids = sorted(set(promotion_ids))
+    if len(ids) == 1:
+        return {row[0]: Standing(*row) for row in _STANDING.rows(connection, promotion_id=ids[0])}
+    query = _STANDINGS.where(promotions.c.promotion_id.in_(ids))
     return {row.promotion_id: Standing(*row) for row in connection.execute(query)}
+
+
+_STANDINGS = sa.select(*(promotions.c[name] for name in Standing._fields))
+_STANDING = Prepared(_STANDINGS.where(promotions.c.promotion_id == sa.bindparam("promotion_id")))
 
 
 def promotion_of_terms(connection: sa.Connection, digests: Iterable[str]) -> dict[str, str]:
@@ -56,8 +62,14 @@ def decline(tx: Tx, promotion_id: str, merchant: str) -> None:
 
 def merchants_of(connection: sa.Connection, promotion_id: str) -> list[str]:
     """The merchants that take part in a promotion."""
-    query = sa.select(acceptances.c.merchant).where(acceptances.c.promotion_id == promotion_id)
-    return list(connection.execute(query.order_by(acceptances.c.merchant)).scalars())
+    return [row[0] for row in _MERCHANTS.rows(connection, promotion_id=promotion_id)]
+
+
+_MERCHANTS = Prepared(
+    sa.select(acceptances.c.merchant)
+    .where(acceptances.c.promotion_id == sa.bindparam("promotion_id"))
+    .order_by(acceptances.c.merchant)
+)
 
 
 def of_merchant(connection: sa.Connection, merchant: str) -> list[str]:

@@ -60,6 +60,22 @@ _OF_ORDER = Prepared(
     .where(redemptions.c.order_id == sa.bindparam("order_id"))
     .order_by(redemptions.c.redemption_id)
 )
+_OVERDUE = Prepared(
+    sa.select(orders.c.order_id)
+    .where(orders.c.state == "reserved", orders.c.expires_at_ms <= sa.bindparam("now_ms"))
+    .order_by(orders.c.expires_at_ms)
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+)
+_CHANGE_STATE = Prepared(
+    sa.update(orders)
+    .where(orders.c.order_id == sa.bindparam("id"), orders.c.state == sa.bindparam("before"))
+    .values(state=sa.bindparam("after"), expires_at_ms=None)
+)
+_END_RESERVED = Prepared(
+    sa.update(redemptions)
+    .where(redemptions.c.order_id == sa.bindparam("id"), redemptions.c.state == "reserved")
+    .values(state=sa.bindparam("after"))
+)
 _ADD = Prepared(insert_into(orders, *Order._fields))
 _ADD_REDEMPTION = Prepared(insert_into(redemptions, *Redemption._fields))
 
@@ -134,17 +150,10 @@ def add(tx: Tx, order: Order, used: Sequence[Redemption]) -> None:
 
 def change_state(tx: Tx, order: Order, state: str) -> None:
     """Move an order and those of its redemptions that are reserved to another state."""
-    changed = tx.write(
-        sa.update(orders)
-        .where(orders.c.order_id == order.order_id, orders.c.state == order.state)
-        .values(state=state, expires_at_ms=None)
-    )
-    invariant(changed.rowcount == 1, "an order is in the state that it showed")
-    tx.write(
-        sa.update(redemptions)
-        .where(redemptions.c.order_id == order.order_id, redemptions.c.state == "reserved")
-        .values(state=state)
-    )
+    order_id, before = order.order_id, order.state
+    changed = _CHANGE_STATE.run(tx.changing(), id=order_id, before=before, after=state)
+    invariant(changed == 1, "an order is in the state that it showed")
+    _END_RESERVED.run(tx.changing(), id=order_id, after=state)
 
 
 def reverse(tx: Tx, redemption: Redemption, amount_minor: int, *, is_complete: bool) -> None:
@@ -183,13 +192,7 @@ def reserved(connection: sa.Connection, limit: int = 100) -> list[str]:
 
 def overdue(connection: sa.Connection, now_ms: int, limit: int = 100) -> list[str]:
     """Ids of reserved orders whose time is over."""
-    query = (
-        sa.select(orders.c.order_id)
-        .where(orders.c.state == "reserved", orders.c.expires_at_ms <= now_ms)
-        .order_by(orders.c.expires_at_ms)
-        .limit(limit)
-    )
-    return list(connection.execute(query).scalars())
+    return [row[0] for row in _OVERDUE.rows(connection, now_ms=now_ms, limit=limit)]
 
 
 def count(connection: sa.Connection) -> int:

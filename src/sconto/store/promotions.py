@@ -5,6 +5,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from sconto.base.errors import ConflictError
+from sconto.store.prepared import Prepared
 from sconto.store.schema import promotions, terms
 from sconto.store.writer import Tx
 
@@ -48,8 +49,11 @@ _CURRENT = sa.select(
 
 def get(connection: sa.Connection, promotion_id: str) -> Promotion | None:
     """One promotion with its current terms."""
-    row = connection.execute(_CURRENT.where(promotions.c.promotion_id == promotion_id)).first()
+    row = _GET.first(connection, promotion_id=promotion_id)
     return None if row is None else Promotion(*row)
+
+
+_GET = Prepared(_CURRENT.where(promotions.c.promotion_id == sa.bindparam("promotion_id")))
 
 
 def page(
@@ -81,30 +85,24 @@ def ids_of(connection: sa.Connection, tenant_id: str) -> frozenset[str]:
 
 def versions(connection: sa.Connection, promotion_id: str | None = None) -> list[Version]:
     """All versions of one promotion's terms, or of all promotions, oldest first."""
-    query = sa.select(
-        terms.c.promotion_id,
-        terms.c.version,
-        terms.c.terms_digest,
-        terms.c.document,
-        terms.c.signature,
-    ).order_by(terms.c.promotion_id, terms.c.version)
-    if promotion_id is not None:
-        query = query.where(terms.c.promotion_id == promotion_id)
-    return [Version(*row) for row in connection.execute(query)]
+    if promotion_id is None:
+        return [Version(*row) for row in _VERSIONS.rows(connection)]
+    return [Version(*row) for row in _VERSIONS_OF.rows(connection, promotion_id=promotion_id)]
+
+
+_TERMS = sa.select(*(terms.c[name] for name in Version._fields))
+_BY_VERSION = _TERMS.order_by(terms.c.promotion_id, terms.c.version)
+_VERSIONS = Prepared(_BY_VERSION)
+_VERSIONS_OF = Prepared(_BY_VERSION.where(terms.c.promotion_id == sa.bindparam("promotion_id")))
 
 
 def version(connection: sa.Connection, terms_digest: str) -> Version | None:
     """The terms that a digest names."""
-    row = connection.execute(
-        sa.select(
-            terms.c.promotion_id,
-            terms.c.version,
-            terms.c.terms_digest,
-            terms.c.document,
-            terms.c.signature,
-        ).where(terms.c.terms_digest == terms_digest)
-    ).first()
+    row = _VERSION.first(connection, terms_digest=terms_digest)
     return None if row is None else Version(*row)
+
+
+_VERSION = Prepared(_TERMS.where(terms.c.terms_digest == sa.bindparam("terms_digest")))
 
 
 def save(

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from sconto.base.errors import invariant
+from sconto.store.prepared import Prepared, insert_into
 from sconto.store.schema import moves, tokens
 from sconto.store.writer import Tx
 from sconto.tokens import STATUS_LIST_SIZE
@@ -44,8 +45,11 @@ _TOKEN = sa.select(*(tokens.c[name] for name in Token._fields))
 
 def get(connection: sa.Connection, token_id: str) -> Token | None:
     """One token."""
-    row = connection.execute(_TOKEN.where(tokens.c.token_id == token_id)).first()
+    row = _GET.first(connection, token_id=token_id)
     return None if row is None else Token(*row)
+
+
+_GET = Prepared(_TOKEN.where(tokens.c.token_id == sa.bindparam("token_id")))
 
 
 def by_clip(connection: sa.Connection, wallet: str | None, clip_id: str) -> Token | None:
@@ -58,12 +62,22 @@ def by_clip(connection: sa.Connection, wallet: str | None, clip_id: str) -> Toke
 
 def add(tx: Tx, token: Token) -> None:
     """Keep a new token."""
-    tx.write(sa.insert(tokens).values(**token._asdict()))
+    _ADD.run(tx.changing(), **token._asdict())
+
+
+_ADD = Prepared(insert_into(tokens, *Token._fields))
 
 
 def set_status(tx: Tx, token_id: str, status: str) -> None:
     """Move a token to another state; the caller has looked at the state that it was in."""
-    tx.write(sa.update(tokens).where(tokens.c.token_id == token_id).values(status=status))
+    _SET_STATUS.run(tx.changing(), id=token_id, after=status)
+
+
+_SET_STATUS = Prepared(
+    sa.update(tokens)
+    .where(tokens.c.token_id == sa.bindparam("id"))
+    .values(status=sa.bindparam("after"))
+)
 
 
 # --- at the hub: offering and issuing -------------------------------------------------------------
@@ -81,35 +95,42 @@ def offer_again(tx: Tx, token: Token, code_hash: bytes, expires_at_ms: int) -> N
 
 def use_code(tx: Tx, token: Token) -> None:
     """The pre-authorized code of an offer was used; it never works again."""
-    result = tx.write(
-        sa.update(tokens)
-        .where(
-            tokens.c.token_id == token.token_id,
-            tokens.c.offer_code_hash == token.offer_code_hash,
-        )
-        .values(offer_code_hash=None)
+    used = _USE_CODE.run(tx.changing(), id=token.token_id, code=token.offer_code_hash)
+    invariant(used == 1, "a code is used in the transaction that showed it unused")
+
+
+_USE_CODE = Prepared(
+    sa.update(tokens)
+    .where(
+        tokens.c.token_id == sa.bindparam("id"),
+        tokens.c.offer_code_hash == sa.bindparam("code", type_=sa.LargeBinary),
     )
-    invariant(result.rowcount == 1, "a code is used in the transaction that showed it unused")
+    .values(offer_code_hash=None)
+)
 
 
 def issue(tx: Tx, token: Token) -> None:
     """Keep what the issuing of an offered token has fixed: holder, place in the list, bytes."""
-    result = tx.write(
-        sa.update(tokens)
-        .where(tokens.c.token_id == token.token_id, tokens.c.status == "offered")
-        .values(
-            status="issued",
-            wallet=token.wallet,
-            subject=token.subject,
-            holder_jkt=token.holder_jkt,
-            handle=token.handle,
-            status_index=token.status_index,
-            jws=token.jws,
-            not_before_ms=token.not_before_ms,
-            expires_at_ms=token.expires_at_ms,
-        )
-    )
-    invariant(result.rowcount == 1, "a token is issued once")
+    fixed = {name: getattr(token, name) for name in _FIXED_BY_ISSUING}
+    issued = _ISSUE.run(tx.changing(), id=token.token_id, **fixed)
+    invariant(issued == 1, "a token is issued once")
+
+
+_FIXED_BY_ISSUING = (
+    "wallet",
+    "subject",
+    "holder_jkt",
+    "handle",
+    "status_index",
+    "jws",
+    "not_before_ms",
+    "expires_at_ms",
+)
+_ISSUE = Prepared(
+    sa.update(tokens)
+    .where(tokens.c.token_id == sa.bindparam("id"), tokens.c.status == "offered")
+    .values(status="issued", **{name: sa.bindparam(name) for name in _FIXED_BY_ISSUING})
+)
 
 
 def uses_of_holder(
@@ -170,14 +191,21 @@ def move_away(tx: Tx, token: Token, used: int) -> None:
 
 def last_shard(connection: sa.Connection) -> int:
     """The newest status list; the first is 0 and is always there."""
-    highest = connection.execute(sa.select(sa.func.max(tokens.c.status_index))).scalar()
-    return 0 if highest is None else int(highest) // STATUS_LIST_SIZE
+    highest = _LAST_PLACE.first(connection)
+    return 0 if highest is None or highest[0] is None else int(highest[0]) // STATUS_LIST_SIZE
+
+
+_LAST_PLACE = Prepared(sa.select(sa.func.max(tokens.c.status_index)))
 
 
 def is_place_taken(connection: sa.Connection, status_index: int) -> bool:
     """Whether a token has this place, counted through all lists."""
-    query = sa.select(tokens.c.token_id).where(tokens.c.status_index == status_index)
-    return connection.execute(query).first() is not None
+    return _AT_PLACE.first(connection, status_index=status_index) is not None
+
+
+_AT_PLACE = Prepared(
+    sa.select(tokens.c.token_id).where(tokens.c.status_index == sa.bindparam("status_index"))
+)
 
 
 def revoked_places(connection: sa.Connection, shard: int) -> list[int]:

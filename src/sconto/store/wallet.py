@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from sconto.store.prepared import Prepared, insert_into
 from sconto.store.schema import accounts, clips, receipts, redemptions, tenants, tokens
 from sconto.store.tokens import Token
 from sconto.store.writer import Tx
@@ -59,12 +60,14 @@ class Use(NamedTuple):
 
 def account(connection: sa.Connection, account_id: str) -> Account | None:
     """One account."""
-    row = connection.execute(_ACCOUNT, {"account_id": account_id}).first()
+    row = _ACCOUNT.first(connection, account_id=account_id)
     return None if row is None else Account(*row)
 
 
-_ACCOUNT = sa.select(*(accounts.c[name] for name in Account._fields)).where(
-    accounts.c.account_id == sa.bindparam("account_id")
+_ACCOUNT = Prepared(
+    sa.select(*(accounts.c[name] for name in Account._fields)).where(
+        accounts.c.account_id == sa.bindparam("account_id")
+    )
 )
 
 
@@ -109,31 +112,51 @@ def add_accounts(tx: Tx, opened: Sequence[Account], names: dict[str, str]) -> No
 # --- clips ---------------------------------------------------------------------------------------
 
 
-_CLIP = sa.select(*(clips.c[name] for name in Clip._fields)).where(
-    clips.c.account_id == sa.bindparam("account_id"), clips.c.clip_id == sa.bindparam("clip_id")
+_CLIP = Prepared(
+    sa.select(*(clips.c[name] for name in Clip._fields)).where(
+        clips.c.account_id == sa.bindparam("account_id"),
+        clips.c.clip_id == sa.bindparam("clip_id"),
+    )
 )
 
 
 def clip(connection: sa.Connection, account_id: str, clip_id: str) -> Clip | None:
     """A clip, finished or under way."""
-    row = connection.execute(_CLIP, {"account_id": account_id, "clip_id": clip_id}).first()
+    row = _CLIP.first(connection, account_id=account_id, clip_id=clip_id)
     return None if row is None else Clip(*row)
 
 
 def begin_clip(tx: Tx, begun: Clip) -> None:
     """Write down a clip before anybody is asked for anything."""
-    tx.write(sa.insert(clips).values(**begun._asdict()))
+    _BEGIN_CLIP.run(tx.changing(), **begun._asdict())
+
+
+_BEGIN_CLIP = Prepared(insert_into(clips, *Clip._fields))
 
 
 def move_clip(
     tx: Tx, moved: Clip, step: str, *, access: bytes | None = None, token_id: str | None = None
 ) -> None:
     """Write down how far a clip has come; its access token is forgotten in the end."""
-    tx.write(
-        sa.update(clips)
-        .where(clips.c.account_id == moved.account_id, clips.c.clip_id == moved.clip_id)
-        .values(step=step, access_sealed=access, token_id=token_id)
+    _MOVE_CLIP.run(
+        tx.changing(),
+        account=moved.account_id,
+        clip=moved.clip_id,
+        to=step,
+        access=access,
+        token=token_id,
     )
+
+
+_MOVE_CLIP = Prepared(
+    sa.update(clips)
+    .where(clips.c.account_id == sa.bindparam("account"), clips.c.clip_id == sa.bindparam("clip"))
+    .values(
+        step=sa.bindparam("to"),
+        access_sealed=sa.bindparam("access", type_=sa.LargeBinary),
+        token_id=sa.bindparam("token"),
+    )
+)
 
 
 # --- tokens --------------------------------------------------------------------------------------
@@ -190,10 +213,14 @@ def use(connection: sa.Connection, redemption_id: str) -> Use | None:
 
 def uses_of(connection: sa.Connection, token_id: str) -> list[Use]:
     """The uses of a token, those taken back too, in the order in which they were told."""
-    rows = connection.execute(
-        _USE.where(redemptions.c.token_id == token_id).order_by(redemptions.c.use_number)
-    )
-    return [Use(*row) for row in rows]
+    return [Use(*row) for row in _USES_OF.rows(connection, token_id=token_id)]
+
+
+_USES_OF = Prepared(
+    sa.select(*(redemptions.c[name] for name in Use._fields))
+    .where(redemptions.c.token_id == sa.bindparam("token_id"))
+    .order_by(redemptions.c.use_number)
+)
 
 
 def add_use(tx: Tx, used: Use) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sconto.ledger import Amounts
 from sconto.servers.merchant import closing
 from sconto.servers.merchant.shelf import Held
-from sconto.store import ledger
+from sconto.store import ledger, promotions
 from sconto.store.writer import Tx
 from sconto.terms.counting import Counter, ahead, edge_ms
 
@@ -36,6 +36,9 @@ def ask(
         return
     if server.asked_lately(promotion_id, counter, needed, tx.now_ms):
         return
+    promotion = promotions.get(tx.apart, promotion_id)
+    if promotion is None or not promotion.is_accepted:
+        return  # declined in this batch: the shelf follows after the commit
     tx.seen[asked] = needed
     of = write_budget(promotion_id, counter)
     tx.announce("asked", f"{needed.uses} {needed.minor} {tx.now_ms} {of}")

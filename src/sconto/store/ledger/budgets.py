@@ -53,19 +53,24 @@ def top_up(tx: Tx, promotion_id: str, added: Amounts, reference: str) -> None:
 
 def budget_of(connection: sa.Connection, promotion_id: str, counter: str = "") -> Budget | None:
     """The balances of a promotion that this server promises, or of a counter of its."""
-    row = connection.execute(
-        sa.select(budgets).where(
-            budgets.c.promotion_id == promotion_id, budgets.c.counter == counter
-        )
-    ).first()
+    row = _BUDGET.first(connection, promotion_id=promotion_id, counter=counter)
     if row is None:
         return None
-    return Budget(
+    return Budget(*(Amounts(*row[place : place + 2]) for place in range(0, len(row), 2)))
+
+
+_BUDGET = Prepared(
+    sa.select(
         *(
-            Amounts(*(row._mapping[f"{account}_{unit}"] for unit in UNITS))
+            budgets.c[f"{account}_{unit}"]
             for account in ("cap", "free", "open", "spent", "written_off")
+            for unit in UNITS
         )
+    ).where(
+        budgets.c.promotion_id == sa.bindparam("promotion_id"),
+        budgets.c.counter == sa.bindparam("counter"),
     )
+)
 
 
 def move(

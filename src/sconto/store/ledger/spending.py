@@ -168,8 +168,12 @@ def close(tx: Tx, allotment_id: str) -> Amounts:
 
 def closing(connection: sa.Connection) -> list[Allotment]:
     """Open parts that are to be closed when nothing is reserved from them any more."""
-    query = sa.select(*COLUMNS).where(allotments.c.is_closing, allotments.c.state == "open")
-    return [allotment_of(tuple(row)) for row in connection.execute(query)]
+    return [allotment_of(row) for row in _CLOSING.rows(connection)]
+
+
+_CLOSING = Prepared(
+    sa.select(*COLUMNS).where(allotments.c.is_closing, allotments.c.state == "open")
+)
 
 
 _AVAILABLE = Prepared(
