@@ -41,6 +41,7 @@ EVENTS_PATH = "/v1/events"
 RESTORED = "restored_from_backup"
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 3600.0
+BACKOFF_KEY_MAX_S = 60.0
 #: How an event is applied: (server, tx, source URL, data). It refuses before its first write.
 Apply = Callable[[Any, Tx, str, dict[str, Any]], None]
 
@@ -142,7 +143,10 @@ class Deliverer:
                     log.warning("delivery failed", extra={"peer": destination, "why": str(error)})
                 self.failures[destination] = str(error)
                 pause_s = backoff_s * random.uniform(0.5, 1.0)  # noqa: S311
-                backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
+                # A peer that does not know our new key yet looks for it again within a minute.
+                is_of_key = error.figures.get("peer_code") == "key_not_found"
+                most_s = BACKOFF_KEY_MAX_S if is_of_key else BACKOFF_MAX_S
+                backoff_s = min(backoff_s * 2, most_s)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(wake.wait(), pause_s)
 
