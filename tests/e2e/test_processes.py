@@ -1,6 +1,6 @@
 """One merchant in four processes over one PostgreSQL: as exact as one, also when one is killed.
 
-The campaigns of a thousand rounds and a hundred kills are in `sconto.torture`.
+The campaign of a thousand rounds is in `sconto.torture` (`last-shared`).
 """
 
 import collections
