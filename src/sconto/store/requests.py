@@ -85,9 +85,13 @@ def others(
     promotion_id: str,
     merchant: str,
     asked_before_ms: int,
+    epoch: str,
     counter: str = "",
 ) -> list[Holding]:
-    """Open parts of other merchants with something left, that were not asked for lately."""
+    """Open parts of other merchants with something left, that were not asked for lately.
+
+    Not those of an older epoch: what comes back of them is written off, and nobody could have it.
+    """
     query = (
         sa.select(allotments.c.allotment_id, allotments.c.holder)
         .where(
@@ -95,6 +99,7 @@ def others(
             allotments.c.counter == counter,
             allotments.c.holder != merchant,
             allotments.c.state == "open",
+            allotments.c.epoch.in_(("", epoch)),
             sa.or_(allotments.c.left_uses > 0, allotments.c.left_minor > 0),
             sa.or_(allotments.c.asked_at_ms.is_(None), allotments.c.asked_at_ms <= asked_before_ms),
         )

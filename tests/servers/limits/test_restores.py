@@ -189,6 +189,23 @@ async def test_a_restored_hub_grants_nothing_that_it_may_have_granted(net, make_
     assert not any(site.parked() for site in net.sites)
 
 
+async def test_a_restored_hub_asks_nobody_for_what_it_cannot_grant_again(net, make_cart):
+    """Units of an older epoch are not free when they come back: nobody would have them."""
+    a, b = [await net.add_merchant(name) for name in ("a", "b")]
+    await net.promise("p", a, b, limits=[{"uses": 8}])
+    held = [sum(part.left.uses for part in site.parts("p")) for site in (a, b)]
+    assert all(held)
+    await net.hub.stop()
+    renew_hub(net.hub.folder)
+    await net.hub.start()
+    net.heal()
+    await until(lambda: net.hub.budget("p").open.uses == sum(held))
+    net.clock.advance(31)
+    assert await sell(net, a, make_cart(), held[0] + 2) == held[0], "and b is idle"
+    assert await sell(net, b, make_cart(), held[1] + 2) == held[1]
+    assert net.hub.budget("p").spent.uses == sum(held)
+
+
 async def test_a_grant_that_the_hub_has_not_signed_is_not_taken_up(net, make_cart):
     a = await net.add_merchant("a")
     await net.promise("p", a, limits=[{"uses": 20}])

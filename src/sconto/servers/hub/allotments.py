@@ -202,7 +202,7 @@ def grant(
     if isinstance(granted, Refused):
         _refuse(tx, promotion_id, merchant, needed, counter)
         requests.remember(tx, promotion_id, merchant, needed, counter)
-        _ask_others(tx, promotion_id, merchant, counter)
+        _ask_others(tx, promotion_id, merchant, home.incarnation, counter)
         return
     requests.forget(tx, promotion_id, merchant, counter)
     tx.send(
@@ -222,10 +222,11 @@ def grant(
     )
 
 
-def _ask_others(tx: Tx, promotion_id: str, merchant: str, counter: str) -> None:
+def _ask_others(tx: Tx, promotion_id: str, merchant: str, epoch: str, counter: str) -> None:
     """Ask whoever else has something left of a promotion to close it, unless it needs it."""
     asked_before_ms = tx.now_ms - ASK_AGAIN_MS
-    for part in requests.others(tx.connection, promotion_id, merchant, asked_before_ms, counter):
+    parts = requests.others(tx.connection, promotion_id, merchant, asked_before_ms, epoch, counter)
+    for part in parts:
         requests.asked(tx, part.allotment_id)
         tx.send(
             part.holder,
