@@ -89,7 +89,7 @@ async def redeem(server: "Naive", call: Call) -> dict[str, Any]:
 class Naive(Merchant):
     """A merchant with this one endpoint."""
 
-    endpoints = (redeem,)  # type: ignore[assignment]
+    endpoints = (redeem,)
 
     def __init__(self, home: Home) -> None:
         super().__init__(home)

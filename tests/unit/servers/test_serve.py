@@ -19,7 +19,7 @@ def seen(peer: str, forwarded: str | None, *, is_behind_proxy: bool) -> str:
     config.load()
     headers = [] if forwarded is None else [(b"x-forwarded-for", forwarded.encode())]
     scope = {"type": "http", "client": (peer, 1), "scheme": "http", "headers": headers}
-    asyncio.run(config.loaded_app(scope, None, None))  # type: ignore[arg-type]
+    asyncio.run(config.loaded_app(scope, None, None))
     return found[0]
 
 

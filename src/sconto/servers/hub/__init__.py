@@ -24,12 +24,14 @@ Brands' own endpoints are in `servers/promotions.py`, the operator's in `servers
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sconto.ledger import Amounts
 from sconto.servers import admin, authoring, promotions
 from sconto.servers.app import Base, wall_clock_ms
 from sconto.servers.config import Home
+from sconto.servers.endpoint import Endpoint
+from sconto.servers.exchange import Apply
 from sconto.servers.hub import (
     allotments,
     catalogue,
@@ -59,7 +61,7 @@ __all__ = ["Hub"]
 class Hub:
     """One hub server. `random` gives so many random bytes; the simulation's are seeded."""
 
-    endpoints = (
+    endpoints: tuple[Endpoint, ...] = (
         *admin.ENDPOINTS,
         *promotions.ENDPOINTS,
         *authoring.ENDPOINTS,
@@ -73,7 +75,7 @@ class Hub:
         *writeoffs.ENDPOINTS,
         *pages.ENDPOINTS,
     )
-    event_handlers = {  # noqa: RUF012
+    event_handlers: Mapping[str, Apply] = {
         **allotments.EVENT_HANDLERS,
         **reports.EVENT_HANDLERS,
         **moves.EVENT_HANDLERS,

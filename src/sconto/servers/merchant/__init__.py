@@ -27,13 +27,15 @@ then it is a promotion engine for one shop.
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sconto.base.ids import ID_RANDOM_BYTES, new_id
 from sconto.ledger import Amounts
 from sconto.servers import admin, authoring, promotions
 from sconto.servers.app import Base, wall_clock_ms
 from sconto.servers.config import Home
+from sconto.servers.endpoint import Endpoint
+from sconto.servers.exchange import Apply
 from sconto.servers.limits import Guesses
 from sconto.servers.merchant import (
     asking,
@@ -72,7 +74,7 @@ EXPIRY_PERIOD_S = 1.0
 class Merchant:
     """One merchant's server."""
 
-    endpoints = (
+    endpoints: tuple[Endpoint, ...] = (
         *admin.ENDPOINTS,
         *promotions.ENDPOINTS,
         *authoring.ENDPOINTS,
@@ -86,7 +88,7 @@ class Merchant:
         *frames.ENDPOINTS,
         *pages.ENDPOINTS,
     )
-    event_handlers = {**offers.EVENT_HANDLERS, **moves.EVENT_HANDLERS}  # noqa: RUF012
+    event_handlers: Mapping[str, Apply] = {**offers.EVENT_HANDLERS, **moves.EVENT_HANDLERS}
 
     def __init__(self, home: Home, clock: Callable[[], int] = wall_clock_ms) -> None:
         self.base = Base(home, clock)

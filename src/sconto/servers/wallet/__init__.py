@@ -17,11 +17,13 @@ never learns what was bought: a cart that it chooses tokens for is not kept.
     vault.py          encryption at rest
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sconto.servers import admin
 from sconto.servers.app import Base, wall_clock_ms
 from sconto.servers.config import Home
+from sconto.servers.endpoint import Endpoint
+from sconto.servers.exchange import Apply
 from sconto.servers.wallet import (
     accounts,
     clips,
@@ -44,7 +46,7 @@ from sconto.store.writer import Tx
 class Wallet:
     """One wallet server, for one shopper or many."""
 
-    endpoints = (
+    endpoints: tuple[Endpoint, ...] = (
         *admin.ENDPOINTS,
         *accounts.ENDPOINTS,
         *clips.ENDPOINTS,
@@ -54,7 +56,7 @@ class Wallet:
         *savings.ENDPOINTS,
         *pages.ENDPOINTS,
     )
-    event_handlers = {**reports.EVENT_HANDLERS, **moves.EVENT_HANDLERS}  # noqa: RUF012
+    event_handlers: Mapping[str, Apply] = {**reports.EVENT_HANDLERS, **moves.EVENT_HANDLERS}
 
     def __init__(self, home: Home, clock: Callable[[], int] = wall_clock_ms) -> None:
         self.base = Base(home, clock)
