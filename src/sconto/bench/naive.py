@@ -51,6 +51,7 @@ _TAKE = Prepared(
     sa.update(budgets)
     .where(
         budgets.c.promotion_id == sa.bindparam("promotion"),
+        budgets.c.counter == "",
         budgets.c.open_uses >= _USES,
         budgets.c.open_minor >= _MINOR,
     )
