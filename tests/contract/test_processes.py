@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sconto.base.errors import ConflictError
+from sconto.base.errors import ConflictError, UnavailableError
 from sconto.ledger import Amounts, Entry
 from sconto.store import Store, books, journal, ledger, limits, orders, promotions
 from sconto.store.access import add_tenant
@@ -283,3 +283,23 @@ def test_what_is_announced_is_heard_by_the_others_after_the_commit(stores: list[
     for _ in stores:
         assert is_heard.acquire(timeout=SOON_S)
     assert sorted(heard) == [(number, ANYTHING) for number in range(NUMBER)]
+
+
+def test_what_could_not_be_taken_up_is_read_again(
+    stores: list[Store], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Goal: a failure in between leaves nothing old for ever. Method: taking up fails twice."""
+    heard: list[Change] = []
+    is_taken_up = threading.Event()
+
+    def take_up(change: Change) -> None:
+        heard.append(change)
+        if len(heard) < 3:
+            raise UnavailableError("the database does not answer", code="storage_unavailable")
+        is_taken_up.set()
+
+    stores[0].on_change = take_up
+    stores[1].write_now(lambda tx: tx.announce("promotion", "a"))
+    assert is_taken_up.wait(SOON_S)
+    assert heard == [Change("promotion", "a"), ANYTHING, ANYTHING]
+    assert sum("not taken up" in message for message in caplog.messages) == 2

@@ -9,12 +9,13 @@ from typing import Any
 import httpx
 import pytest
 
-from sconto.base.errors import PeerError, WireError
+from sconto.base.errors import PeerError, UnavailableError, WireError
 from sconto.base.keys import SigningKey
 from sconto.federation.signatures import PROFILE_PATH
 from sconto.servers import peers
 from sconto.servers.peers import KEYS_FRESH_MS, Reply, fetch, make_http
 from sconto.store import access
+from sconto.store.processes import Change
 
 pytestmark = pytest.mark.anyio
 
@@ -228,3 +229,21 @@ async def test_no_redirect_is_followed_and_no_proxy_used(monkeypatch: pytest.Mon
         assert not http.follow_redirects
         assert not http.trust_env
         assert http.headers["accept-encoding"] == "identity"
+
+
+async def test_peers_that_could_not_be_read_are_read_again(
+    shop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: no process keeps an old list of peers. Method: the first look at a change fails."""
+    base = shop.server.base
+    looks = []
+
+    def reload() -> None:
+        looks.append(1)
+        if len(looks) == 1:
+            raise UnavailableError("the database does not answer", code="storage_unavailable")
+
+    monkeypatch.setattr(base.directory, "reload", reload)
+    base._take_up(Change("peers", "https://hub.example"))
+    assert len(looks) == 1
+    await until(lambda: len(looks) == 2)

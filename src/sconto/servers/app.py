@@ -38,7 +38,7 @@ from sconto.servers.principal import (
 )
 from sconto.store import access
 from sconto.store.database import migrate
-from sconto.store.processes import ANYTHING, Change
+from sconto.store.processes import AGAIN_S, ANYTHING, Change
 from sconto.store.writer import Store, Tx
 
 log = logging.getLogger("sconto.server")
@@ -76,6 +76,8 @@ class Base:
 
     async def start(self) -> None:
         """Open connections to the outside; needs the event loop."""
+        if self.home.process is not None:  # first: what is read below may be changed meanwhile
+            self._loop = asyncio.get_running_loop()
         self.http = make_http()
         self.client = PeerClient(self.home, self.http, self.real_time_ms)
         self.directory = Directory(self.store, self.http, self.real_time_ms)
@@ -88,8 +90,6 @@ class Base:
         )
         await self.directory.start()
         await self.deliverer.start()
-        if self.home.process is not None:
-            self._loop = asyncio.get_running_loop()
 
     def real_time_ms(self) -> int:
         """`wall_clock` as it is now: a simulation replaces it while the server stands."""
@@ -121,6 +121,14 @@ class Base:
             self._loop.call_soon_threadsafe(callback, *arguments)
 
     def _take_up(self, change: Change) -> None:
+        """In the event loop. After a failure everything is read again, so nothing stays old."""
+        try:
+            self._read_again(change)
+        except UnavailableError as error:
+            log.warning("a change was not taken up", extra={"why": str(error)})
+            asyncio.get_running_loop().call_later(AGAIN_S, self._take_up, ANYTHING)
+
+    def _read_again(self, change: Change) -> None:
         if change.kind == "peers" or change == ANYTHING:
             self.directory.reload()
         if change.kind == "alarm" or change == ANYTHING:

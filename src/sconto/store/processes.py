@@ -29,8 +29,9 @@ from sconto.store.prepared import Prepared
 
 log = logging.getLogger("sconto.store")
 
-#: How long a lost connection for the news is looked for, and how often a quiet one is tried.
+#: The pause after a lost connection for the news, or news that could not be taken up.
 AGAIN_S = 0.5
+#: How often a quiet connection is tried.
 QUIET_S = 5.0
 
 _CHANNEL = "sconto"
@@ -44,7 +45,7 @@ class Change(NamedTuple):
     subject: str
 
 
-#: After a lost connection: anything may have changed.
+#: After a lost connection, or news that could not be taken up: anything may have changed.
 ANYTHING = Change("anything", "")
 
 
@@ -138,10 +139,15 @@ class News:
                 quiet_s = 0.0
 
     def _tell(self, change: Change) -> None:
-        try:
-            self._heard(change)
-        except Exception:
-            log.exception("a change was not taken up", extra={"what": " ".join(change)})
+        """Until it is taken up: after a failure everything is read again, so nothing stays old."""
+        while not self._is_over.is_set():
+            try:
+                self._heard(change)
+                return
+            except Exception:
+                log.exception("a change was not taken up", extra={"what": " ".join(change)})
+            change = ANYTHING
+            self._is_over.wait(AGAIN_S)
 
     def _hang_up(self) -> None:
         if self._connection is not None:

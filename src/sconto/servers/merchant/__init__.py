@@ -93,7 +93,6 @@ class Merchant:
     def __init__(self, home: Home, clock: Callable[[], int] = wall_clock_ms) -> None:
         self.base = Base(home, clock)
         self.shelf = Shelf(self.base.store)
-        self.shelf.load()
         self.stock = Stock(self.base.store, home.url)
         self.mint = Mint(self.base.store, home.secret, makes=home.is_first)
         #: A till's key serves many shoppers, of whom some mistype.
@@ -111,6 +110,7 @@ class Merchant:
         #: When ended counters were last forgotten (milliseconds).
         self.forgot_at_ms = self.base.clock()
         self.base.store.on_change = self.changed
+        self.shelf.load()  # only now, so that no change is missed
 
     async def start(self) -> None:
         await self.base.start()

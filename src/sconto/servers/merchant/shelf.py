@@ -36,6 +36,8 @@ class Shelf:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.lock = threading.RLock()
+        #: The writer and the news of other processes: who reads later is put on the shelf later.
+        self._reading = threading.Lock()
         self.index = PromotionIndex()
         self._held: dict[str, Held] = {}
         self._digests: dict[str, list[str]] = {}
@@ -43,10 +45,10 @@ class Shelf:
         self._shared: dict[str, Held] = {}
 
     def load(self) -> None:
-        """Read every promotion; at start."""
+        """Read every promotion: at start, and after news that were missed."""
         after = ""
         while True:
-            with self._store.read() as connection:
+            with self._reading, self._store.read() as connection:
                 page = promotions.page(connection, after=after, limit=500)
                 for promotion in page:
                     versions = promotions.versions(connection, promotion.promotion_id)
@@ -57,11 +59,11 @@ class Shelf:
 
     def refresh(self, promotion_id: str) -> None:
         """Read one promotion again."""
-        with self._store.read() as connection:
+        with self._reading, self._store.read() as connection:
             promotion = promotions.get(connection, promotion_id)
             versions = promotions.versions(connection, promotion_id)
-        if promotion is not None:
-            self._put(promotion, versions)
+            if promotion is not None:
+                self._put(promotion, versions)
 
     def get(self, terms_digest: str) -> Held | None:
         """The terms behind a digest, whether in force or not."""
