@@ -15,8 +15,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError
 
 from sconto.base.errors import InvalidInputError, UnavailableError
-from sconto.store import Store, database, migrate, open_engine
-from sconto.store.schema import metadata
+from sconto.ledger import Amounts
+from sconto.store import Store, database, ledger, migrate, open_engine
+from sconto.store.ledger import Allotment
+from sconto.store.schema import metadata, portions
+from sconto.store.writer import Tx
 
 
 def schema_of(url: str) -> dict[str, list[str]]:
@@ -45,6 +48,15 @@ def plain(value: Any) -> str:
     if isinstance(value, dict):
         return str(sorted((key, plain(one)) for key, one in value.items()))
     return str(value)
+
+
+def move_to(engine: sa.Engine, how: Callable[[Config, str], None], version: str) -> None:
+    """Upgrade or downgrade to a version."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        how(config, version)
 
 
 def test_migrating_twice_changes_nothing(database_url: str) -> None:
@@ -102,8 +114,6 @@ def test_data_survives_another_migration(
 
 def test_tokens_survive_that_their_table_is_made_anew(database_url: str) -> None:
     """Goal: SQLite cannot change a CHECK, so the table is copied. Method: a token from before."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
     engine = open_engine(database_url)
     insert = """INSERT INTO tokens (token_id, clip_id, promotion_id, terms_digest, frame_id, hub,
         merchant, wallet, handle, status, clipped_at_ms)
@@ -114,9 +124,7 @@ def test_tokens_survive_that_their_table_is_made_anew(database_url: str) -> None
             connection.execute(sa.text(insert), {"id": token_id, "status": status})
 
     try:
-        with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "0003")
+        move_to(engine, command.upgrade, "0003")
         add("old", "issued")
         with pytest.raises(IntegrityError):
             add("early", "moved")
@@ -130,6 +138,35 @@ def test_tokens_survive_that_their_table_is_made_anew(database_url: str) -> None
             assert [tuple(row) for row in found] == [("new", "moved"), ("old", "issued")]
     finally:
         engine.dispose()
+
+
+def test_going_back_loses_no_unit(database_url: str, open_store: Callable[[str], Store]) -> None:
+    """Goal: an older version can spend what several processes had. Method: a part with two
+    portions and one of a counter, and down to the version before portions, and up again."""
+    store = open_store(database_url)
+    some = Amounts(10, 100)
+
+    def fill(tx: Tx) -> None:
+        for name, counter in (("main", ""), ("shared", "day:2026-11-24")):
+            part = Allotment(name, "p", "m", "i", some, Amounts(5, 50), "open", counter=counter)
+            ledger.insert(tx, part)
+            for process in (0, 1):
+                row = {"allotment_id": name, "process": process, "spent_at_ms": 1}
+                tx.write(sa.insert(portions).values(**row, left_uses=process, left_minor=7))
+
+    store.write_now(fill)
+    store.close()
+    engine = open_engine(database_url)
+    try:
+        move_to(engine, command.downgrade, "0004")
+        with engine.connect() as connection:
+            query = sa.text("SELECT allotment_id, left_uses, left_minor FROM allotments")
+            assert [tuple(row) for row in connection.execute(query)] == [("main", 6, 64)]
+    finally:
+        engine.dispose()
+    migrate(database_url)
+    with open_store(database_url).read() as connection:
+        assert [part.left for part in ledger.of_promotion(connection, "p")] == [Amounts(6, 64)]
 
 
 # --- opening --------------------------------------------------------------------------------------

@@ -36,10 +36,9 @@ def upgrade() -> None:
 
 
 def _allow(statuses: str, added: sa.Column[int] | None) -> None:
-    """Statuses that a token may have. SQLite makes the table anew, and forgets CHECKs by that."""
+    """Statuses that a token may have. SQLite makes the table anew for it."""
     with op.batch_alter_table("tokens") as batch:
-        if op.get_bind().dialect.name != "sqlite":
-            batch.drop_constraint(op.f("ck_tokens_status"), type_="check")
+        batch.drop_constraint(op.f("ck_tokens_status"), type_="check")
         batch.create_check_constraint(op.f("ck_tokens_status"), f"status IN ({statuses})")
         if added is not None:
             batch.add_column(added)

@@ -27,4 +27,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """What processes took of an allotment goes back into its row."""
+    for name in ("left_uses", "left_minor"):
+        op.execute(_GIVE_BACK.format(name=name))
     op.drop_table("portions")
+
+
+_GIVE_BACK = """
+UPDATE allotments SET {name} = {name} + (
+    SELECT COALESCE(SUM(portions.{name}), 0) FROM portions
+    WHERE portions.allotment_id = allotments.allotment_id)"""

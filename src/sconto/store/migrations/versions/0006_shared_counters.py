@@ -60,8 +60,13 @@ def _counter() -> sa.Column[str]:
 
 
 def downgrade() -> None:
-    for table in ("budgets", "allotment_requests", "transfers", "allotments"):
-        op.execute(f"DELETE FROM {table} WHERE counter <> ''")  # noqa: S608
+    op.execute(
+        "DELETE FROM portions WHERE allotment_id IN"
+        " (SELECT allotment_id FROM allotments WHERE counter <> '')"
+    )
+    for name in ("budgets", "allotment_requests", "transfers", "allotments"):
+        rows = sa.table(name, sa.column("counter"))
+        op.execute(sa.delete(rows).where(rows.c.counter != ""))
     for name, table in (
         ("ix_allotments_promotion", "allotments"),
         ("ix_limit_counters_ends_at", "limit_counters"),
