@@ -177,10 +177,11 @@ def _supervise(
         def start(number: int) -> None:
             started_s[number] = time.monotonic()
             signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # not before it is among `running`
-            child = os.fork()
-            if child == 0:
-                _be(number, sockets[number], be)
-            running[child] = number
+            if not is_over:  # else nobody would tell it to end
+                child = os.fork()
+                if child == 0:
+                    _be(number, sockets[number], be)
+                running[child] = number
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
         for signal_number in _ENDING:
@@ -195,8 +196,7 @@ def _supervise(
             log.error("a process ended", extra={"number": number, "status": status})
             # One that cannot even start must not keep the machine busy.
             time.sleep(max(0.0, started_s[number] + AGAIN_S - time.monotonic()))
-            if not is_over:
-                start(number)
+            start(number)
 
 
 def _be(number: int, listener: socket.socket, be: Callable[[int, socket.socket], None]) -> NoReturn:
