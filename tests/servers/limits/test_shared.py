@@ -365,7 +365,9 @@ async def test_a_report_that_is_not_from_a_part_of_each_counter_is_disputed(net,
     report(4, [ids["mine"], ids["next"]])
     report(5, [ids["mine"]], minor=10**11)
     report(6, [ids["mine"]], allotment_id=ids["mine"])
+    report(7, [ids["mine"], ids["mine"]])  # that is no report at all
     await net.settle()
+    assert [reason.partition(":")[0] for reason in net.hub.parked()] == ["invalid_input"]
     query = sa.select(schema.redemptions.c.redemption_id, schema.redemptions.c.dispute)
     with net.hub.store.read() as connection:
         why = dict(connection.execute(query.where(schema.redemptions.c.state == "disputed")).all())

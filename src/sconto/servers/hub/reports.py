@@ -102,6 +102,8 @@ def _redeemed(tx: Tx, entry: Entry, terms: Terms, reported: Reported) -> None:
     for name in ("redemption_id", "order_id", "allotment_id"):
         if not getattr(entry, name):
             raise InvalidInputError(f"a redemption has a {name}", field=f"data.entry.{name}")
+    if len(set(reported.parts)) < len(reported.parts):
+        raise InvalidInputError("a part is named once", field="data.parts")
     if entry.currency != terms.currency:
         raise InvalidInputError(f"the terms are in {terms.currency}", field="data.entry.currency")
     known = reports.get(tx.connection, entry.redemption_id)
