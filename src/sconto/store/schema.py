@@ -7,6 +7,17 @@ documents are kept as the bytes that were signed.
 Constraints carry the promises that no code path may break: a balance never below zero, a budget
 that sums up, a token use redeemed once. Keep each hot constraint on one promotion or one token,
 so that a distributed PostgreSQL can shard on it.
+
+    who         tenants, api_keys, peers, accounts, clients
+    terms       promotions, terms, acceptances
+    frames      frames, frame_sequences, frame_offers, frame_resources
+    tokens      tokens, moves, clips, receipts, coupon_information; code_jobs, codes
+    ledger      budgets, allotments, portions, allotment_requests, transfers, epochs
+    checkouts   orders, redemptions, reversals
+    limits      limit_counters, redemption_counters, redemption_parts
+    journal     journal, statistics, refusal_statistics
+    exchange    outbox_streams, outbox, inbox_streams, ended_streams, alarms, inbox, parked_events;
+                idempotency
 """
 
 import sqlalchemy as sa
@@ -34,6 +45,7 @@ def _one_of(column: str, *values: str) -> sa.CheckConstraint:
 
 
 def _counter(*, primary_key: bool = False) -> sa.Column[str]:
+    """A counter of a limit that merchants share; empty: the promotion itself."""
     return sa.Column(
         "counter",
         sa.String(200),
@@ -323,7 +335,7 @@ codes = sa.Table(
     sqlite_with_rowid=False,
 )
 
-# --- ledger: budgets, allotments, redemptions -------------------------------------------------
+# --- ledger: budgets and allotments -----------------------------------------------------------
 
 budgets = sa.Table(
     "budgets",  # at whoever promises: cap = free + open + spent + written off
@@ -429,6 +441,15 @@ transfers = sa.Table(
     ),
 )
 
+epochs = sa.Table(
+    "epochs",  # hub: when it was restored from a backup, which may lack counters opened before
+    metadata,
+    sa.Column("epoch", sa.String(26), primary_key=True),
+    sa.Column("began_at_ms", _Instant, nullable=False),
+)
+
+# --- checkouts: orders and what was redeemed in them ------------------------------------------
+
 orders = sa.Table(
     "orders",  # merchant: one checkout, from reservation to receipt
     metadata,
@@ -514,6 +535,8 @@ reversals = sa.Table(
     sa.Column("at_ms", _Instant, nullable=False),
 )
 
+# --- limits: counters, and the parts of those that merchants share ----------------------------
+
 limit_counters = sa.Table(
     "limit_counters",  # merchant: what was used under a limit by one shopper, store, … in a period
     metadata,
@@ -542,13 +565,6 @@ redemption_parts = sa.Table(
     sa.Column("redemption_id", sa.String(160), primary_key=True),
     sa.Column("allotment_id", sa.String(26), primary_key=True),
     sa.Index("ix_redemption_parts_allotment", "allotment_id"),
-)
-
-epochs = sa.Table(
-    "epochs",  # hub: when it was restored from a backup, which may lack counters opened before
-    metadata,
-    sa.Column("epoch", sa.String(26), primary_key=True),
-    sa.Column("began_at_ms", _Instant, nullable=False),
 )
 
 # --- journal and statistics -------------------------------------------------------------------
