@@ -1,6 +1,8 @@
-"""How a server listens: whom it believes about who asks."""
+"""How a server listens: whom it believes about who asks; and how its processes end."""
 
 import asyncio
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -50,3 +52,33 @@ def test_a_proxy_on_another_machine_must_be_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.5")
     assert seen("10.0.0.5", "203.0.113.9", is_behind_proxy=True) == "203.0.113.9"
     assert seen("127.0.0.1", "203.0.113.9", is_behind_proxy=True) == "127.0.0.1"
+
+
+_INTERRUPTED = """
+import contextlib, os, signal, time, types
+from sconto.servers import serve
+
+serve.lock_home = lambda home: contextlib.nullcontext()
+serve.migrate = lambda url: None
+forks, fork = [], os.fork
+
+def interrupted():
+    child = fork()
+    if child:
+        forks.append(child)
+        os.kill(os.getpid(), signal.SIGTERM)
+    return child
+
+os.fork = interrupted
+home = types.SimpleNamespace(database_url="")
+serve._supervise(home, "127.0.0.1:0", 3, lambda number, listener: time.sleep(3600))
+print(len(forks))
+"""
+
+
+def test_no_process_is_started_after_the_signal_to_end() -> None:
+    """Goal: none is left that nobody tells to end. Method: the signal comes with the first fork."""
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "1\n"
