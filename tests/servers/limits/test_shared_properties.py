@@ -34,7 +34,6 @@ class Story:
         self.promotion_id = f"p{next(numbers)}"
         #: Orders that used it, and the day and tier that they count for.
         self.used = [{} for _ in sites]
-        self.sold = Counter()
 
     async def begin(self):
         terms = {
@@ -50,7 +49,6 @@ class Story:
         cart = {**self.cart, "codes": [self.promotion_id], "attributes": {"tier": tier}}
         if await self.sites[place].sell(order_id, cart):
             self.used[place][order_id] = (day, tier)
-            self.sold["ever"] += 1
 
     async def act(self, kind, *about):
         if kind == "sell":
