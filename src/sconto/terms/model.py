@@ -195,10 +195,7 @@ def terms_from(value: object, *, what: str = "terms", field: str = "") -> Terms:
 
 def encode_terms(terms: Terms) -> bytes:
     """RFC 8785 bytes: defaults are left out, values of sets are sorted by code point."""
-    body = _ENCODER.encode(terms)
-    # Where all is ASCII and no number is long this is RFC 8785 already, in a fifth of the time.
-    if not body.isascii() or has_long_number(body):
-        body = canonical(to_builtins(terms))
+    body = _encode_quickly(terms) or canonical(to_builtins(terms))
     if len(body) > TERMS_BYTES_MAX:
         raise InvalidInputError(
             f"terms are larger than {TERMS_BYTES_MAX} bytes",
@@ -206,6 +203,15 @@ def encode_terms(terms: Terms) -> bytes:
             limit_bytes=TERMS_BYTES_MAX,
         )
     return body
+
+
+def _encode_quickly(terms: Terms) -> bytes | None:
+    """RFC 8785 bytes in a fifth of the time; None where not all is ASCII, or a number is long."""
+    try:
+        body = _ENCODER.encode(terms)
+    except UnicodeEncodeError:  # a lone surrogate, which has no canonical form
+        return None
+    return body if body.isascii() and not has_long_number(body) else None
 
 
 def terms_digest(terms: Terms) -> str:

@@ -226,6 +226,21 @@ def test_terms_are_read_and_named_quickly_as_they_are_slowly(
         assert encode_terms(quick) == rfc8785.dumps(to_builtins(quick))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"title": "\ud800"},
+        {"benefits": [{"type": "custom", "name": "a", "values": {"\udfff": 1}}]},
+        {"benefits": [{"type": "custom", "name": "a", "values": {"b": 2**53}}]},
+    ],
+)
+def test_terms_without_a_canonical_form_are_refused(change: dict[str, Any]) -> None:
+    """Such values come from programs only: what is parsed strictly has none."""
+    terms = from_builtins({**msgspec.json.decode(TERMS), **change}, Terms)
+    with pytest.raises(InvalidInputError, match="no canonical form"):
+        encode_terms(terms)
+
+
 def test_depth_is_counted_by_the_kind() -> None:
     """A kind of exactly the greatest depth is read quickly, one level more is not."""
     kind: Any = int
