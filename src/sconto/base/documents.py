@@ -86,7 +86,7 @@ def decode_quickly(body: bytes, kind: type[T]) -> T | None:
 
 
 def has_long_number(body: bytes) -> bool:
-    """Whether some run of digits has sixteen or more, as no number within 2^53 - 1 below it has."""
+    """Whether some run of digits is sixteen long or more; all shorter numbers are within 2^53."""
     return _SIXTEEN_DIGITS in body.translate(_DIGITS_AS_ZERO)
 
 
