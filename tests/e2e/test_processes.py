@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -250,10 +251,7 @@ def test_the_last_unit_has_one_buyer(shop: Shop) -> None:
         if number:
             shop.act("last", "top-ups", {"top_up_id": f"t-{number}", "uses": 1})
         answers = at_once(
-            [
-                lambda c=client, i=i: redeem(c, f"last-{number}-{i}")  # noqa: B023
-                for i, client in enumerate(clients)
-            ]
+            [partial(redeem, client, f"last-{number}-{i}") for i, client in enumerate(clients)]
         )
         winners[sum(map(uses_of, answers))] += 1
     shop.act("last", "end")
@@ -267,25 +265,21 @@ def test_one_order_at_all_processes_at_once_is_one_redemption(shop: Shop) -> Non
     clients = shop.one_to_each()
     shop.launch("same", 100)
     for number in range(10):
-        answers = at_once([lambda c=c: redeem(c, f"same-{number}") for c in clients])  # noqa: B023
+        answers = at_once([partial(redeem, c, f"same-{number}") for c in clients])
         assert {answer.status_code for answer in answers} == {201}
         assert len({answer.text for answer in answers}) == 1
-        others = [dict(CART, lines=[dict(CART["lines"][0], quantity=n)]) for n in range(2, 6)]
+        other = f"other-{number}"
+        carts = [dict(CART, lines=[dict(CART["lines"][0], quantity=n)]) for n in range(2, 6)]
         answers = at_once(
             [
-                lambda c=c, cart=cart: c.post(  # type: ignore[misc]
-                    "/v1/reservations",
-                    json={"order_id": f"other-{number}", "cart": cart},  # noqa: B023
-                )
-                for c, cart in zip(clients, others, strict=True)
+                partial(c.post, "/v1/reservations", json={"order_id": other, "cart": cart})
+                for c, cart in zip(clients, carts, strict=True)
             ]
         )
         assert sorted(a.status_code for a in answers) == [201, 409, 409, 409]
         ends = at_once(
             [
-                lambda c=c, act=act: c.post(  # type: ignore[misc]
-                    f"/v1/reservations/other-{number}/{act}"  # noqa: B023
-                )
+                partial(c.post, f"/v1/reservations/{other}/{act}")
                 for c, act in zip(clients, ("redeem", "release", "redeem", "release"), strict=True)
             ]
         )
@@ -328,12 +322,12 @@ def test_a_hub_hears_once_of_what_every_process_redeemed(shop: Shop, hub: httpx.
     def is_used_up() -> bool:
         nonlocal used
         names = [f"hub-{time.monotonic_ns()}-{number}" for number in range(PROCESSES)]
-        calls = [lambda c=c, n=n: redeem(c, n) for c, n in zip(clients, names, strict=True)]
+        calls = [partial(redeem, c, n) for c, n in zip(clients, names, strict=True)]
         used += sum(map(uses_of, at_once(calls)))
         return used >= cap
 
     until(is_used_up, within_s=60)
-    assert sum(map(uses_of, at_once([lambda c=c: redeem(c, "after") for c in clients]))) == 0
+    assert sum(map(uses_of, at_once([partial(redeem, c, "after") for c in clients]))) == 0
 
     def is_settled() -> bool:
         spent = hub.get("/v1/promotions/hub").json()["budget"]["uses"]["spent"]
