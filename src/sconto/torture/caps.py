@@ -22,7 +22,7 @@ from sconto.redemption import RECEIPT_TYPE
 from sconto.servers.config import load_home
 from sconto.torture import stored
 from sconto.torture.alone import CONTROL
-from sconto.torture.observer import lost
+from sconto.torture.observer import lost, overspent
 from sconto.torture.outcome import Bound, Options, Outcome, outcome, say
 from sconto.torture.places import PROMOTION
 from sconto.torture.together import Together, judged, neighbours, together
@@ -121,7 +121,7 @@ async def _judge(net: Together, lost_disk: str) -> None:
     back = observer.reversed_redemptions().union(
         *({key for key, state in one.redemptions.items() if state == "reversed"} for one in read)
     )
-    trial.overspent = max(0, len(ever - back) - net.cap)
+    trial.overspent = overspent(ever, back, net.cap)
     hub, accounts = read[0], read[0].budgets[PROMOTION]
     # What was taken back before the disk was lost holds no unit, and nobody claims it.
     standing = observer.redemptions() - observer.reversed_redemptions()

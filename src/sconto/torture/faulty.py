@@ -60,14 +60,6 @@ def unsynced(home: Home) -> Any:
     return server
 
 
-def sometimes_synced(home: Home) -> Any:
-    """SQLite waits for the disk at checkpoints only."""
-    server = make_server(home)
-    connection = server.base.store._connection.connection.driver_connection
-    connection.execute("PRAGMA synchronous=NORMAL")
-    return server
-
-
 def forgetful(home: Home) -> Any:
     """It gives up events that could not be delivered at the first try."""
     server = make_server(home)
@@ -101,7 +93,6 @@ def forgetful(home: Home) -> Any:
 FLAWS: dict[str, tuple[Callable[[Home], Any], str | None]] = {
     "hasty": (hasty, None),
     "unsynced": (unsynced, None),
-    "sometimes_synced": (sometimes_synced, None),
     "generous": (generous, "guard"),
     "forgetful": (forgetful, None),
     "inbox": (make_server, "inbox"),
