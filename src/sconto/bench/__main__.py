@@ -1,12 +1,11 @@
 """`python -m sconto.bench [names...]`: run benchmarks, print one JSON object a line."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 from sconto.base.errors import ScontoError
-from sconto.bench.figures import Benchmark, Options, line, say
+from sconto.bench.figures import Benchmark, Options, say, say_if_busy, tell
 from sconto.bench.latency import latency
 from sconto.bench.throughput import throughput
 
@@ -28,13 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.seconds <= 0 or given.rounds < 1 or given.connections < 1:
         parser.error("--seconds, --rounds and --connections are above zero")
     options = Options(seconds=given.seconds, rounds=given.rounds, connections=given.connections)
-    busy = os.getloadavg()[0] / (os.cpu_count() or 1)
-    if busy > 0.5:
-        say(f"This machine is at work already (load {busy:.0%} of its cores): take ratios only.")
+    say_if_busy()
     for name in given.names or BENCHMARKS:
         try:
-            for figure in BENCHMARKS[name](options):
-                print(line(figure), flush=True)
+            tell(BENCHMARKS[name](options))
         except (ScontoError, RuntimeError) as error:
             say(f"{name}: {error}")
             return 1

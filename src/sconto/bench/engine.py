@@ -9,7 +9,6 @@ One JSON object a line on standard output, progress on standard error.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from statistics import median
 
 from sconto.base.errors import ScontoError
 from sconto.bench.evaluator import Built, Evaluator, Job, Round, evaluator
-from sconto.bench.figures import Figure, at_least, at_most, line, missing, say, within
+from sconto.bench.figures import Figure, at_least, at_most, missing, say, say_if_busy, tell, within
 from sconto.bench.peers import compare
 from sconto.bench.promotion_sets import recipe_of
 
@@ -120,24 +119,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sizes = [*given.sizes, *([MILLION] if given.million else [])]
     if given.seconds <= 0 or given.rounds < 1 or min([1, *sizes, *given.peer_sizes]) < 1:
         parser.error("sizes, --seconds and --rounds are above zero")
-    busy = os.getloadavg()[0] / (os.cpu_count() or 1)
-    if busy > 0.5:
-        say(f"This machine is at work already (load {busy:.0%} of its cores): take ratios only.")
+    say_if_busy()
     try:
         if sizes:
-            _print(sets(sizes, given.rounds, given.seconds))
+            tell(sets(sizes, given.rounds, given.seconds))
         if given.peer_sizes:
             sizes_of_peers = tuple(given.peer_sizes)
-            _print(compare(sizes_of_peers, given.seconds, given.peers_python, given.peers))
+            tell(compare(sizes_of_peers, given.seconds, given.peers_python, given.peers))
     except (ScontoError, RuntimeError) as error:
         say(f"engine: {error}")
         return 1
     return 0
-
-
-def _print(figures: Iterator[Figure]) -> None:
-    for figure in figures:
-        print(line(figure), flush=True)
 
 
 if __name__ == "__main__":

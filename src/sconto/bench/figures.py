@@ -1,9 +1,13 @@
 """A figure of a benchmark, and the line that it is printed as."""
 
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
+
+#: Of the cores: where more is under way, only ratios tell something.
+BUSY = 0.5
 
 
 class Figure(msgspec.Struct, kw_only=True):
@@ -81,3 +85,16 @@ def line(figure: Figure) -> str:
 def say(text: str) -> None:
     """Progress, for whoever waits: to standard error, so that the figures stay alone."""
     print(text, file=sys.stderr, flush=True)
+
+
+def tell(figures: Iterable[Figure]) -> None:
+    """Print each figure as soon as it is there."""
+    for figure in figures:
+        print(line(figure), flush=True)
+
+
+def say_if_busy() -> None:
+    """Warn whoever starts a benchmark while others use the machine."""
+    busy = os.getloadavg()[0] / (os.cpu_count() or 1)
+    if busy > BUSY:
+        say(f"This machine is at work already (load {busy:.0%} of its cores): take ratios only.")

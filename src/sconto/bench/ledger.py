@@ -11,7 +11,6 @@ One JSON object a line on standard output, progress on standard error.
 """
 
 import argparse
-import os
 import secrets
 import sys
 import tempfile
@@ -26,18 +25,15 @@ from sconto.base.errors import ScontoError
 from sconto.bench import naive, together
 from sconto.bench.buyers import BUYERS, play, promotions
 from sconto.bench.databases import postgresql
-from sconto.bench.figures import Figure, Options, at_least, at_most, line, say
+from sconto.bench.figures import Figure, Options, at_least, say, say_if_busy, tell
 from sconto.bench.groceries import load_groceries
+from sconto.bench.latency import at_rates
 from sconto.bench.load import Load, Outcome, run
 from sconto.bench.network import Place, prepare, running
 from sconto.terms import Terms
 
 NAIVE_TARGET = 10.0
 NOOP_TARGET = 0.20
-#: Redemptions per second, with the target of their p99 in milliseconds.
-RATES = ((500, None), (2000, 25.0))
-#: Of a fixed rate: what finds none free waits, and its time counts.
-CONNECTIONS = 64
 BUYER_ROUNDS = 1000
 BACKLOG = 50_000
 CAP = 10_000
@@ -92,19 +88,8 @@ def rates(database: Database, carts: tuple[str, ...], options: Options) -> Itera
                 bench = f"{kind}_{name}"
                 yield Figure(bench=bench, value=round(per_second, 1), unit="requests/s")
             yield Figure(bench=f"{kind}_{name}_cpu", value=round(cpu_us, 1), unit="us/request")
-        for rate, target in RATES:
-            outcomes = []
-            for number in range(options.rounds):
-                outcome, _ = _load(served["redeem"], carts, options, rate)
-                outcomes.append(outcome)
-                say(
-                    f"round {number + 1}: {rate} redemptions/s on {name}  "
-                    f"p50 {outcome.p50_ms:.1f} ms  p99 {outcome.p99_ms:.1f} ms"
-                )
-            p50 = median(outcome.p50_ms for outcome in outcomes)
-            p99 = median(outcome.p99_ms for outcome in outcomes)
-            yield at_most(f"redeem_{name}_p50_at_{rate}_per_s", p50, "ms", target=None)
-            yield at_most(f"redeem_{name}_p99_at_{rate}_per_s", p99, "ms", target=target)
+        redeem = served["redeem"]
+        yield from at_rates(f"redeem_{name}", redeem.place, redeem.pid, carts, options)
 
 
 def last_unit(database: Database, rounds: int) -> Iterator[Figure]:
@@ -158,18 +143,15 @@ def _start(
     return Served(place, server.pid, path, status)
 
 
-def _load(
-    served: Served, carts: tuple[str, ...], options: Options, rate: float | None = None
-) -> tuple[Outcome, float]:
+def _load(served: Served, carts: tuple[str, ...], options: Options) -> tuple[Outcome, float]:
     load = Load(
         place=served.place,
         path=served.path,
         carts=carts,
         order_prefix=secrets.token_hex(4),
         status=served.status,
-        connections=options.connections if rate is None else CONNECTIONS,
+        connections=options.connections,
         seconds=options.seconds,
-        rate=rate,
     )
     return run(load, served.pid)
 
@@ -201,25 +183,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("all numbers are above zero")
     options = Options(seconds=given.seconds, rounds=given.rounds, connections=given.connections)
     names = given.names or PARTS
-    busy = os.getloadavg()[0] / (os.cpu_count() or 1)
-    if busy > 0.5:
-        say(f"This machine is at work already (load {busy:.0%} of its cores): take ratios only.")
+    say_if_busy()
     try:
         say("Reading the baskets ...")
         carts = tuple(cart.decode() for cart in load_groceries().carts)
         with ExitStack() as stack:
             alone = Database("sqlite", 1, lambda name: None)
             if "sqlite" in names:
-                _print(rates(alone, carts, options))
+                tell(rates(alone, carts, options))
             if "last-unit" in names:
-                _print(last_unit(alone, given.buyer_rounds))
+                tell(last_unit(alone, given.buyer_rounds))
             if "postgresql" in names or "last-unit" in names:
                 create = stack.enter_context(postgresql())
                 shared = Database("postgresql", given.processes, create)
                 if "postgresql" in names:
-                    _print(rates(shared, carts, options))
+                    tell(rates(shared, carts, options))
                 if "last-unit" in names:
-                    _print(last_unit(shared, given.buyer_rounds))
+                    tell(last_unit(shared, given.buyer_rounds))
         parts: dict[str, Callable[[], Iterator[Figure]]] = {
             "ingest": partial(together.ingest, given.backlog),
             "cut-off": partial(together.cut_off, options, carts),
@@ -227,16 +207,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         for name, measure in parts.items():
             if name in names:
-                _print(measure())
+                tell(measure())
     except (ScontoError, RuntimeError) as error:
         say(f"ledger: {error}")
         return 1
     return 0
-
-
-def _print(figures: Iterator[Figure]) -> None:
-    for figure in figures:
-        print(line(figure), flush=True)
 
 
 if __name__ == "__main__":

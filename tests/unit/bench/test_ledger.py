@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sconto.base.errors import ConflictError
-from sconto.bench import ledger, naive, network, together
+from sconto.bench import latency, ledger, naive, network, together
 from sconto.bench.buyers import promotions
 from sconto.bench.figures import Figure, Options
 from sconto.bench.groceries import cart_of
@@ -33,7 +33,7 @@ def check_shape(figures: list[Figure]) -> None:
 @pytest.mark.timeout(300)
 def test_redemptions_beside_the_naive_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Goal: each row of the design's table has its target. Method: real, tiny servers."""
-    monkeypatch.setattr(ledger, "RATES", ((50, 60_000.0),))
+    monkeypatch.setattr(latency, "RATES", ((50, 60_000.0),))
     figures = list(ledger.rates(ALONE, (CART.decode(),), QUICK))
     check_shape(figures)
     by_name = {figure.bench: figure for figure in figures}
