@@ -84,6 +84,8 @@ class World:
         self.also: list[Callable[[], Coroutine[Any, Any, None]]] = []
         #: Faults that an ablation needs to do harm.
         self.at_least: tuple[str, ...] = ()
+        #: How many shoppers come, for an ablation that does harm only where many do.
+        self.visits = VISITS
         for home, image in zip(begun.homes, begun.disks, strict=True):
             stage.add(home, image).on_crash = self._crashed
         self.nemesis = Nemesis(stage)
@@ -136,7 +138,7 @@ class World:
         rough = stage.start("world", self.nemesis.run())
         for course in self.also:
             stage.start("world", course())
-        visits = self._workload.randint(*VISITS)
+        visits = self._workload.randint(*self.visits)
         shopping = stage.start("shoppers", shoppers.run(visits, self.nemesis.rough_s))
         working = stage.start("world", operators.run(self.nemesis.rough_s))
         visiting = stage.start("guest", self._visit())
