@@ -12,8 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from sconto.bench.load import Connection
-from sconto.bench.network import Place
+from sconto.bench.load import Connection, Place
 from sconto.terms import Terms, terms_from
 
 BUYERS = 64

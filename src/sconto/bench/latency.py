@@ -9,8 +9,7 @@ from statistics import median
 
 from sconto.bench.figures import Figure, Options, at_most, say
 from sconto.bench.groceries import load_groceries
-from sconto.bench.load import Load, run
-from sconto.bench.network import Place
+from sconto.bench.load import Load, Place, run
 from sconto.bench.throughput import FEW, start
 
 #: Redemptions per second, with the target of their p99 in milliseconds.

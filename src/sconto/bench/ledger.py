@@ -28,8 +28,8 @@ from sconto.bench.databases import postgresql
 from sconto.bench.figures import Figure, Options, at_least, say, say_if_busy, tell
 from sconto.bench.groceries import load_groceries
 from sconto.bench.latency import at_rates
-from sconto.bench.load import Load, Outcome, run
-from sconto.bench.network import Place, prepare, running
+from sconto.bench.load import Load, Outcome, Place, run
+from sconto.bench.network import prepare, running
 from sconto.terms import Terms
 
 NAIVE_TARGET = 10.0

@@ -6,9 +6,12 @@ than the server that it measures. Closed loop: each connection sends its next re
 its answer. Open loop (`rate`): requests are due at fixed instants whatever the server does, wait
 for a free connection where there is none, and are timed from when they were due; one that is never
 answered counts with the time that it waited.
+
+This module imports nothing of the servers: its process starts in a tenth of a second, not in three.
 """
 
 import asyncio
+import os
 import resource
 import subprocess
 import sys
@@ -16,17 +19,24 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from itertools import count, cycle
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
 import uvloop
 
-from sconto.bench.network import Place, cpu_seconds
-
 #: Seconds before the measurement in which nothing is counted.
 WARM_UP_S = 0.5
 #: Seconds after it for the last answers.
 DRAIN_S = 10.0
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a server listens, and a key that its till has."""
+
+    host: str
+    port: int
+    api_key: str
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +99,18 @@ def run(load: Load, server_pid: int) -> tuple[Outcome, float]:
         )
     taken = 0.0 if before is None or after is None else after - before
     return outcome, taken / outcome.all_requests * 1e6
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """Processor time that a process and its children have taken; None where that is not told."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return None
+    user, system = stat.rpartition(")")[2].split()[11:13]
+    own = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return own + sum(cpu_seconds(int(child)) or 0.0 for child in children)
 
 
 def requests_of(load: Load) -> Iterator[bytes]:

@@ -4,7 +4,6 @@ python -m sconto.bench.network merchant|naive|noop HOME      is such a process
 """
 
 import contextlib
-import os
 import secrets
 import socket
 import subprocess
@@ -15,10 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from sconto.base.keys import sign_detached
 from sconto.bench.figures import say
+from sconto.bench.load import Place
 from sconto.ledger import UNLIMITED, Amounts
 from sconto.servers.app import Base, wall_clock_ms
 from sconto.servers.config import Home, create_home
@@ -36,14 +34,6 @@ STOP_S = 30.0
 TENANT = "shop"
 _PROMOTIONS_PER_COMMIT = 500
 _SCOPES = frozenset({"evaluate", "checkout"})
-
-
-class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a server listens, and a key that its till has."""
-
-    host: str
-    port: int
-    api_key: str
 
 
 @endpoint("POST", "/v1/noop", scope="evaluate", summary="Read the body, answer a fixed document")
@@ -121,18 +111,6 @@ def _publish(merchant: Merchant, several: Sequence[Terms], tx: Tx) -> None:
         cap = Amounts(uses or UNLIMITED, minor or UNLIMITED)
         ledger.open_budget(tx, terms.promotion_id, cap, version.terms_digest)
         merchant.promotion_opened(tx, terms.promotion_id, cap)
-
-
-def cpu_seconds(pid: int) -> float | None:
-    """Processor time that a process and its children have taken; None where that is not told."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return None
-    user, system = stat.rpartition(")")[2].split()[11:13]
-    own = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-    return own + sum(cpu_seconds(int(child)) or 0.0 for child in children)
 
 
 @contextlib.contextmanager

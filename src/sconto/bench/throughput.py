@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 from sconto.bench.figures import Figure, Options, at_least, say
 from sconto.bench.groceries import Groceries, load_groceries
-from sconto.bench.load import Load, run
-from sconto.bench.network import Place, prepare, running
+from sconto.bench.load import Load, Place, run
+from sconto.bench.network import prepare, running
 
 EVALUATE_TARGET = 0.30
 REDEEM_TARGET = 0.20

@@ -28,8 +28,7 @@ import sqlalchemy as sa
 from sconto.base.clock import day_of
 from sconto.base.keys import sign_compact
 from sconto.bench.figures import Figure, Options, at_most, say, within
-from sconto.bench.load import Load, Outcome, run
-from sconto.bench.network import Place, cpu_seconds
+from sconto.bench.load import Load, Outcome, Place, cpu_seconds, run
 from sconto.demo.network import Network, Running, make_network
 from sconto.ledger import Entry
 from sconto.redemption import RECEIPT_TYPE

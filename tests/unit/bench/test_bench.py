@@ -97,7 +97,7 @@ def test_an_unknown_name_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_requests_are_orders_of_their_own() -> None:
-    place = network.Place(host="h", port=1, api_key="k")
+    place = load.Place(host="h", port=1, api_key="k")
     wanted = load.Load(
         place=place, path="/p", carts=("{1}", "{2}"), order_prefix="x", status=201,
         connections=1, seconds=1,
