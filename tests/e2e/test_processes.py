@@ -398,4 +398,4 @@ def test_a_killed_process_loses_nothing_and_strands_nothing(shop: Shop) -> None:
     shop.check()
     log = (shop.home / "log").read_text()
     assert log.count("a process ended") == 3
-    assert "Traceback" not in log
+    assert "Traceback" not in log, log
