@@ -50,6 +50,8 @@ class ReasonCode(StrEnum):
     EXCLUDED = "excluded"
     #: Nothing in the cart is meant by the benefit.
     NO_ITEMS_SELECTED = "no_items_selected"
+    #: None of the items that are meant states its lowest price of the prior 30 days.
+    LOWEST_PRICE_UNKNOWN = "lowest_price_unknown"
     #: Too few units to buy and get, or for a bundle.
     UNITS_TOO_FEW = "units_too_few"
     #: There is nothing left to take off.
@@ -78,6 +80,8 @@ class Allocation(Struct, frozen=True, omit_defaults=True, gc=False):
     amount_minor: int
     #: How many units of the line it is about, where not all.
     quantity: int | None = None
+    #: The prior price of one unit, where a percentage was computed from it.
+    lowest_price_minor: int | None = None
 
 
 class FundingPart(Struct, frozen=True, gc=False):

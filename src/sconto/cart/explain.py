@@ -29,7 +29,7 @@ def applied(taken: Taken, basket: Basket, end: State) -> Applied:
     application, draft = taken.application, taken.draft
     promotion = application.promotion
     terms, lines, amounts = promotion.terms, basket.lines, draft.amounts
-    if draft.uses or draft.gift_amounts or draft.shipping:
+    if draft.uses or draft.gift_amounts or draft.shipping or draft.lowest:
         allocations = _allocations(taken, basket)
         amount = sum([part.amount_minor for part in allocations])
     else:
@@ -63,8 +63,13 @@ def _allocations(taken: Taken, basket: Basket) -> list[Allocation]:
             units[line] = units.get(line, 0) + count
             amounts[line] = amounts.get(line, 0) + amount
     parts = [
-        # A line that also got something as a whole has no single number of units.
-        Allocation(lines[i].id, amount, None if i in draft.amounts else units.get(i))
+        Allocation(
+            lines[i].id,
+            amount,
+            # A line that also got something as a whole has no single number of units.
+            None if i in draft.amounts else units.get(i),
+            lines[i].lowest_price_minor if i in draft.lowest else None,
+        )
         for i, amount in amounts.items()
     ]
     for line_id, (count, amount) in draft.gift_amounts.items():

@@ -36,6 +36,9 @@ class Line(Document):
     amount_minor: Minor | None = None
     #: The least that one unit may cost after all discounts.
     floor_price_minor: Minor = 0
+    #: The lowest price of one unit in the 30 days before a reduction is announced, as the
+    #: merchant's catalogue knows it. None: not known.
+    lowest_price_minor: Minor | None = None
     discountable: bool = True
     #: Tax on top of, or contained in, the price.
     tax_basis_points: Annotated[int, Meta(ge=0, le=100_000)] = 0

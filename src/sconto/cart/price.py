@@ -27,6 +27,8 @@ class Draft(Struct, eq=False, gc=False):
     amounts: dict[int, int] = {}
     #: Units used: line, how many, what they were worth, what is taken from them.
     uses: list[tuple[int, int, int, int]] = []
+    #: Lines of which something is computed from their lowest price.
+    lowest: frozenset[int] = frozenset()
     shipping: int = 0
     method: Literal["each", "across"] = "across"
     gifts: list[Gift] = []
@@ -72,6 +74,7 @@ class Draft(Struct, eq=False, gc=False):
         for line, amount in other.amounts.items():
             self.amounts[line] = self.amounts.get(line, 0) + amount
         self.uses += other.uses
+        self.lowest |= other.lowest
         self.shipping += other.shipping
         self.gifts += other.gifts
         self.gift_amounts |= other.gift_amounts
@@ -192,6 +195,34 @@ class PercentPricer(LinePricer):
     def parts(self, basket: Basket, lines: list[int], bases: list[int]) -> int:
         amount = portion(sum(bases), self.basis_points)
         return amount if self.max_minor is None else min(amount, self.max_minor)
+
+
+class LowestPricePricer(LinePricer):
+    """A percentage off the lowest price of the prior 30 days, each line by itself."""
+
+    method = "each"
+
+    def __init__(self, benefit: b.PercentOff, select: Select, initial: bool) -> None:
+        super().__init__(lambda basket: _with_lowest(basket, select), initial)
+        self.meant, self.basis_points = select, benefit.basis_points
+
+    def parts(self, basket: Basket, lines: list[int], bases: list[int]) -> list[int]:
+        found = []
+        for i, base in zip(lines, bases, strict=True):
+            prior = (basket.lines[i].lowest_price_minor or 0) * basket.quantities[i]
+            found.append(max(0, base - prior + portion(prior, self.basis_points)))
+        return found
+
+    def price(self, basket: Basket, state: State, draft: Draft) -> None:
+        super().price(basket, state, draft)
+        draft.lowest = frozenset(draft.amounts)
+        if not self.select(basket) and self.meant(basket):
+            draft.unmet = [Unmet(ReasonCode.LOWEST_PRICE_UNKNOWN)]
+
+
+def _with_lowest(basket: Basket, select: Select) -> list[int]:
+    lines = basket.lines
+    return [i for i in select(basket) if lines[i].lowest_price_minor is not None]
 
 
 class AmountPricer(LinePricer):

@@ -8,6 +8,7 @@ from sconto.cart.price import (
     AmountPricer,
     FixedPricePricer,
     GiftPricer,
+    LowestPricePricer,
     PercentPricer,
     Pricer,
     RewardPricer,
@@ -156,6 +157,8 @@ def compile_benefit(
             if benefit.pick is not None:
                 return PickPricer(benefit, benefit.pick, select, initial, terms.amounts)
             if isinstance(benefit, b.PercentOff):
+                if benefit.basis == "lowest_price":
+                    return LowestPricePricer(benefit, select, initial)
                 return PercentPricer(benefit, select, initial)
             if isinstance(benefit, b.AmountOff):
                 return AmountPricer(benefit, select, initial, terms.amounts)

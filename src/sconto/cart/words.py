@@ -45,6 +45,7 @@ REASONS = {
     ReasonCode.DISTINCT_TOO_LOW: "there are too few different items",
     ReasonCode.EXCLUDED: "something that must not hold does hold",
     ReasonCode.NO_ITEMS_SELECTED: "nothing in the cart is meant by it",
+    ReasonCode.LOWEST_PRICE_UNKNOWN: "no item that is meant states its lowest price of 30 days",
     ReasonCode.UNITS_TOO_FEW: "there are too few units to buy and get",
     ReasonCode.NO_EFFECT: "there is nothing left to take off",
     ReasonCode.EXCLUSIVE: "it, or another one, is never combined",
@@ -97,7 +98,11 @@ def _applied(one: Applied, currency: str) -> Iterator[str]:
     for part in one.allocations:
         where = "shipping" if part.line_id is None else f"line {part.line_id}"
         units = "" if part.quantity is None else f" for {part.quantity} of its units"
-        yield f"  {where}: {format_money(part.amount_minor, currency)}{units}"
+        prior = ""
+        if part.lowest_price_minor is not None:
+            price = format_money(part.lowest_price_minor, currency)
+            prior = f", computed from its lowest price of 30 days, {price}"
+        yield f"  {where}: {format_money(part.amount_minor, currency)}{units}{prior}"
     for paid in one.funding:
         yield f"  paid by {paid.party}: {format_money(paid.amount_minor, currency)}"
     for gift in one.gifts:

@@ -14,7 +14,11 @@ from sconto.cart.promotion import Promotion
 from sconto.terms.model import terms_from
 
 _MANY = {"category": "categories", "tag": "tags"}
-_NUMBERS = {"floor": "floor_price_minor", "tax": "tax_basis_points"}
+_NUMBERS = {
+    "floor": "floor_price_minor",
+    "lowest": "lowest_price_minor",
+    "tax": "tax_basis_points",
+}
 
 
 def cart_of(text: str, currency: str = "EUR", **rest: Any) -> Cart:

@@ -38,7 +38,9 @@ class Pick(Document):
 class PercentOff(Document, tag="percent_off", tag_field="type"):
     """A share of the selected items' price, rounded half-up once, at most `max_minor`.
 
-    Ten per cent of 10.05 is 1.005, so 1.01; of 10.04 it is 1.00.
+    Ten per cent of 10.05 is 1.005, so 1.01; of 10.04 it is 1.00. With the basis `lowest_price` an
+    item costs so much less than its lowest price of the prior 30 days, line by line, and never more
+    than now; an item that does not state that price is left as it is.
 
     >>> from sconto.cart.worked import gives
     >>> ten = {"type": "percent_off", "basis_points": 1000}
@@ -48,12 +50,24 @@ class PercentOff(Document, tag="percent_off", tag_field="type"):
     {'a': 101, 'b': 100}
     >>> gives("a 5000", ten | {"max_minor": 500}), gives("a 5010", ten | {"max_minor": 500})
     ({'a': 500}, {'a': 500})
+    >>> announced = {"type": "percent_off", "basis_points": 2000, "basis": "lowest_price"}
+    >>> gives("a 169 lowest=159", announced)  # 1.59 less 20 % is 1.27
+    {'a': 42}
+    >>> gives("a 128 lowest=159, b 127 lowest=159, c 169", announced)
+    {'a': 1}
     """
 
     basis_points: BasisPoints
     items: Selector = EVERYTHING
     max_minor: PositiveMinor | None = None
     pick: Pick | None = None
+    #: What it is a share of: the price as it is, or `lowest_price_minor` of the item.
+    basis: Literal["price", "lowest_price"] = "price"
+
+    def __post_init__(self) -> None:
+        if self.basis == "lowest_price" and (self.max_minor, self.pick) != (None, None):
+            # With either the price would not be what the percentage announces.
+            raise ValueError("neither `max_minor` nor `pick` goes with the basis `lowest_price`")
 
 
 class AmountOff(Document, tag="amount_off", tag_field="type"):

@@ -142,6 +142,8 @@ class Speaker:
             case b.PercentOff():
                 items = self.picked(one.items, one.pick)
                 said = self.put("percent_off", percent=self.percent(one.basis_points), items=items)
+                if one.basis == "lowest_price":
+                    said += self.put("lowest_price")
                 return said if one.max_minor is None else said + self.at_most(one.max_minor)
             case b.AmountOff():
                 phrase = {"each_unit": "amount_each_unit", "each_line": "amount_each_line"}
