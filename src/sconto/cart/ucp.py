@@ -7,7 +7,9 @@ response as they are. What UCP demands and this keeps:
    `totals` negative, and a total of zero is left out.
 2. Discounts of line items are summed as `items_discount`, on the line and at the top; what is taken
    off shipping is a `discount` at the top, and shipping itself stands there in full.
-3. Codes come back as typed; a rejected one is not in `applied` and has a warning with its path.
+3. An item has a title and a unit price: the title is its SKU, which a shop that knows better
+   replaces; the price of a weighed line is rounded, its `subtotal` is exact.
+4. Codes come back as typed; a rejected one is not in `applied` and has a warning with its path.
 """
 
 from typing import Any
@@ -81,9 +83,8 @@ def _line_items(cart: Cart, evaluation: Evaluation) -> list[dict[str, Any]]:
         if found.discount_minor:
             parts.append({"type": "items_discount", "amount": -found.discount_minor})
         parts.append({"type": "total", "amount": found.total_minor})
-        item: dict[str, Any] = {"id": line.sku}
-        if line.price_minor is not None:
-            item["price"] = line.price_minor
+        price = (2 * line.initial_minor + line.quantity) // (2 * line.quantity)
+        item = {"id": line.sku, "title": line.sku, "price": price}
         items.append({"id": line.id, "item": item, "quantity": line.quantity, "totals": parts})
     return items
 

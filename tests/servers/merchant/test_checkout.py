@@ -45,6 +45,18 @@ async def test_evaluating_spends_nothing(shop: Any, make_terms: Any, make_cart: 
     assert shop.rows() == before
 
 
+async def test_an_evaluation_speaks_ucp_if_asked(
+    shop: Any, make_terms: Any, make_cart: Any
+) -> None:
+    await publish(shop, make_terms("ten"))
+    asked = {"cart": make_cart(codes=("NOPE",))}
+    assert "ucp" not in (await shop.post("/v1/evaluations", asked)).json
+    shown = (await shop.post("/v1/evaluations", {**asked, "ucp": True}))["ucp"]
+    assert set(shown) == {"currency", "line_items", "discounts", "totals", "messages"}
+    assert [one["amount"] for one in shown["discounts"]["applied"]] == [OFF]
+    assert [one["code"] for one in shown["messages"]] == ["discount_code_invalid"]
+
+
 async def test_the_dearest_cart_does_not_use_up_what_has_no_limit(
     shop: Any, make_terms: Any, make_cart: Any
 ) -> None:

@@ -419,8 +419,8 @@ class TestUcp:
         shown = self.rendered()
         assert [item["id"] for item in shown["line_items"]] == ["b", "a"]
         assert [item["item"] for item in shown["line_items"]] == [
-            {"id": "b", "price": 1000},
-            {"id": "a"},
+            {"id": "b", "title": "b", "price": 1000},
+            {"id": "a", "title": "a", "price": 500},
         ]
         first = next(one for one in shown["discounts"]["applied"] if one.get("automatic"))
         assert first["allocations"] == [
@@ -467,6 +467,64 @@ class TestUcp:
         assert set(UCP_CODES) <= set(ReasonCode)
         assert ucp_code(ReasonCode.CODE_UNKNOWN) == "discount_code_invalid"
         assert ucp_code(ReasonCode.EXPIRED) == "discount_code_expired"
+
+
+#: UCP 2026-08-25: by object the fields that a response must have, and those that it may.
+UCP_FIELDS = {
+    "": ({"currency", "line_items", "totals"}, {"discounts", "messages"}),
+    "line_items": ({"id", "item", "quantity", "totals"}, {"parent_id"}),
+    "line_items.item": ({"id", "title", "price"}, {"quantity_unit", "unit_price", "image_url"}),
+    "line_items.totals": ({"type", "amount"}, {"display_text"}),
+    "totals": ({"type", "amount"}, {"display_text", "lines"}),
+    "discounts": (set(), {"codes", "applied"}),
+    "discounts.applied": (
+        {"title", "amount"},
+        {"code", "automatic", "method", "priority", "provisional", "eligibility", "allocations"},
+    ),
+    "discounts.applied.allocations": ({"path", "amount"}, set()),
+    "messages": ({"type", "code", "content"}, {"path", "content_type", "presentation"}),
+}  # fmt: skip
+#: What UCP (the first six) and ACP (all of them) call a code that does not apply.
+DISCOUNT_CODES = {
+    f"discount_code_{name}"
+    for name in (
+        "expired", "invalid", "already_applied", "combination_disallowed", "user_not_logged_in",
+        "user_ineligible", "minimum_not_met", "usage_limit_reached",
+    )
+}  # fmt: skip
+
+
+def ucp_faults(value: Any, path: str = "") -> list[str]:
+    """Fields that are missing or have no name in UCP, at any depth."""
+    if isinstance(value, list):
+        return [fault for one in value for fault in ucp_faults(one, path)]
+    if not isinstance(value, dict):
+        return []
+    needed, more = UCP_FIELDS[path]
+    faults = [f"{path} lacks {name}" for name in sorted(needed - set(value))]
+    faults += [f"{path} has {name}" for name in sorted(set(value) - needed - more)]
+    return faults + [
+        fault
+        for name, one in value.items()
+        if isinstance(one, dict | list) and name != "codes"
+        for fault in ucp_faults(one, f"{path}.{name}".lstrip("."))
+    ]
+
+
+def test_every_field_is_one_of_ucp_and_none_that_it_demands_is_missing() -> None:
+    shown = TestUcp().rendered()
+    assert ucp_faults(shown) == []
+    assert {one["method"] for one in shown["discounts"]["applied"] if "method" in one} <= {
+        "each",
+        "across",
+    }
+    assert {ucp_code(code) for code in ReasonCode} == DISCOUNT_CODES
+    del shown["line_items"][0]["item"]["title"]
+    shown["discounts"]["applied"][0]["funding"] = []
+    assert ucp_faults(shown) == [
+        "line_items.item lacks title",
+        "discounts.applied has funding",
+    ]
 
 
 class TestInvariants:

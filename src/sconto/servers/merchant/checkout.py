@@ -9,7 +9,7 @@ repeated request gets the same one.
 import hashlib
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import sqlalchemy as sa
@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from sconto.base.documents import Document
 from sconto.base.errors import ConflictError
-from sconto.cart import Cart, Evaluation
+from sconto.cart import Cart, Evaluation, ucp
 from sconto.cart.model import CART_BYTES_MAX
 from sconto.redemption import Decision, Headroom, decide
 from sconto.servers.endpoint import Call, endpoint
@@ -58,6 +58,8 @@ class EvaluationRequest(Document):
     order_id: OrderIdText | None = None
     #: When it happens; needs the scope `replay`. The server's clock otherwise.
     at: datetime | None = None
+    #: Whether to answer in the words of UCP too.
+    ucp: bool = False
 
 
 class DryRunRequest(EvaluationRequest):
@@ -79,10 +81,12 @@ class CheckoutRequest(Document):
     ttl_s: Annotated[int, Meta(ge=1, le=86_400)] = RESERVATION_S
 
 
-class EvaluationReply(msgspec.Struct, kw_only=True):
+class EvaluationReply(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What would be redeemed now."""
 
     evaluation: Evaluation
+    #: The same as `currency`, `line_items`, `discounts`, `totals` and `messages` of a UCP response.
+    ucp: dict[str, Any] | None = None
 
 
 _EXAMPLE_CART = {
@@ -124,14 +128,19 @@ async def evaluate_cart(server: "Merchant", call: Call) -> EvaluationReply:
         if dry_run is None:
             _count_guesses(server, call, held)
     if dry_run is not None:
-        return EvaluationReply(evaluation=evaluate_dry(server, call, dry_run, held, at_ms))
+        return _evaluated(request, evaluate_dry(server, call, dry_run, held, at_ms))
 
     def read(look: limiting.Look) -> list[Headroom]:
         with server.base.store.read() as connection:
             return look(connection)
 
     decision = _decide(server, held, server.stock.available, "", at_ms, read)
-    return EvaluationReply(evaluation=decision.evaluation)
+    return _evaluated(request, decision.evaluation)
+
+
+def _evaluated(request: EvaluationRequest, evaluation: Evaluation) -> EvaluationReply:
+    in_ucp = ucp.render(request.cart, evaluation) if request.ucp else None
+    return EvaluationReply(evaluation=evaluation, ucp=in_ucp)
 
 
 @endpoint(
