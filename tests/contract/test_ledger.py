@@ -398,7 +398,8 @@ OTHER_CHANGES = [
     "statement", [f"UPDATE budgets SET {change}" for change in BUDGET_CHANGES] + OTHER_CHANGES
 )
 def test_the_database_itself_refuses(store: Store, promotion: str, statement: str) -> None:
-    """Goal: no code path can break a promise. Method: plain SQL that would break it."""
+    """pain 6, medusa #13760: Goal: no code path can break a promise. Method: plain SQL that would
+    break it."""
 
     def begin(tx: Tx) -> None:
         ledger.open_budget(tx, promotion, Amounts(10, 1000), "test")

@@ -128,8 +128,9 @@ def balance(store: Store) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_no_cap_is_exceeded_and_every_unit_is_used(stores: list[Store], seed: int) -> None:
-    """Goal: exact under any interleaving. Method: three writers are asked for more than there is,
-    in random order and money; then what is left is less than anything that was asked for."""
+    """pain 4, oscar #4612: Goal: exact under any interleaving. Method: three writers are asked for
+    more than there is, in random order and money; then what is left is less than anything that was
+    asked for."""
     rng = random.Random(seed)
     promise(stores[0], 40)
     asked = []

@@ -100,7 +100,8 @@ def test_a_command_gives_its_result_when_it_is_durable(store: Store) -> None:
 
 
 def test_what_has_queued_up_shares_one_commit(store: Store) -> None:
-    """Goal: 100 writes cost one commit. Method: queue them behind a busy writer and count."""
+    """pain 7, sylius #18960: Goal: 100 writes cost one commit, and none waits for the lock of a
+    row. Method: queue them behind a busy writer and count."""
     seen = Transactions(store)
     results = write_together(store, [add(f"t{n:03}") for n in range(100)])
     assert results == [f"t{n:03}" for n in range(100)]

@@ -63,6 +63,7 @@ def lines(draw: st.DrawFn, line_id: str) -> Line:
         price_minor=None if whole else price,
         amount_minor=price * quantity + draw(st.integers(0, 2)) if whole else None,
         floor_price_minor=draw(st.sampled_from([0, 0, 0, 1, 50, 5000])),
+        lowest_price_minor=draw(st.none() | prices),
         tax_basis_points=draw(st.sampled_from([0, 700, 1900])),
         discountable=draw(st.sampled_from([True, True, True, False])),
         brand=draw(st.sampled_from([None, *BRANDS])),
@@ -126,6 +127,10 @@ tiers = st.lists(st.sampled_from([0, 2, 5, 100, 1000]), min_size=1, unique=True)
 benefits = st.one_of(
     tagged("percent_off", {"basis_points": rates, "items": selectors}, {"max_minor": amounts}),
     tagged("percent_off", {"basis_points": rates, "items": selectors, "pick": picks}),
+    tagged(
+        "percent_off",
+        {"basis_points": rates, "items": selectors, "basis": st.just("lowest_price")},
+    ),
     tagged("amount_off", {"amount_minor": amounts, "items": selectors, "spread": spread}),
     tagged(
         "amount_off",

@@ -381,7 +381,8 @@ async def test_a_code_is_used_once_however_it_is_spelt(coded: Any, make_cart: An
 
 
 async def test_one_code_redeemed_64_times_at_once_counts_once(coded: Any, make_cart: Any) -> None:
-    """Goal: one use, exactly. Method: 64 orders at once, in three rounds, half of them reserve."""
+    """pain 3, oscar #2101: Goal: one use, exactly. Method: 64 orders at once, in three rounds, half
+    of them reserve."""
     for code in await make(coded, 3):
         cart = make_cart(codes=(code,))
         paths = ("/v1/redemptions", "/v1/reservations")

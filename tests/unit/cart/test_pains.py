@@ -1,6 +1,6 @@
 """What hurts users of other engines must be impossible here.
 
-Each test is named after its thread in the list of pains (research notes, part c).
+Each test is named after its thread in `docs/explanation/pains.md`.
 """
 
 from collections.abc import Callable
@@ -24,9 +24,10 @@ from sconto.cart import (
 from sconto.cart.basket import Basket
 from sconto.cart.returns import Return, bring_back, keep_all
 from sconto.cart.ucp import render
+from sconto.cart.words import in_words
 from sconto.cart.worked import cart_of, gives, promotion_of, try_out
 from sconto.terms import decode_terms, encode_terms, sentence
-from sconto.terms.codes import make_codes
+from sconto.terms.codes import SECRET_BITS, make_codes
 
 PROVEN = Holder(client="c", proven=True)
 
@@ -401,6 +402,23 @@ class TestScaleTimeCodes:
         assert [*make_codes(key, "p", 0, 1700), *make_codes(key, "p", 1700, 3300)] == whole
         assert len(set(whole)) == 5000
 
+    def test_solidus_1524_a_job_of_codes_is_taken_up_at_any_number(self) -> None:
+        """Whatever the steps in which it is made, the codes are the same, and a step needs no list
+        of those before it."""
+        key, steps = bytes(32), (1, 0, 7, 992)
+        made: list[str] = []
+        for count in steps:
+            made += make_codes(key, "p", len(made), count)
+        assert made == list(make_codes(key, "p", 0, 1000))
+        assert [*make_codes(key, "p", 999, 1)] == made[-1:]
+
+    def test_sylius_10795_the_space_of_codes_is_not_used_up_by_the_largest_job(self) -> None:
+        """A job makes at most a million of 2^75 codes, and even the last ones are no others."""
+        assert SECRET_BITS == 75
+        last = list(make_codes(bytes(32), "p", 2**SECRET_BITS - 1000, 1000))
+        first = list(make_codes(bytes(32), "p", 0, 1000))
+        assert len({*first, *last}) == 2000
+
     def test_nopcommerce_6125_codes_are_looked_up_and_not_walked(self) -> None:
         index = PromotionIndex()
         for i in range(1000):
@@ -418,6 +436,21 @@ class TestScaleTimeCodes:
         found = try_out("a 1", promotion, at_ms=midnight_ms)
         assert [r.code for r in found.refused] == [ReasonCode.EXPIRED]
 
+    @pytest.mark.parametrize(
+        ("zone", "offset_hours"),
+        [("Pacific/Kiritimati", 14), ("America/Chicago", -6), ("Pacific/Honolulu", -10)],
+    )
+    def test_mitxpro_991_a_date_without_a_zone_ends_at_midnight_where_the_promotion_is(
+        self, zone: str, offset_hours: int
+    ) -> None:
+        """Midnight of Greenwich is not looked at."""
+        schedule = {"from": "2017-12-24", "until": "2017-12-25", "time_zone": zone}
+        promotion = promotion_of(benefit=off(1), schedule=schedule)
+        end_ms = 1_514_160_000_000 - offset_hours * 3_600_000  # 2017-12-25T00:00Z, moved
+        for at_ms, applies in ((end_ms - 86_400_000, True), (end_ms - 1, True), (end_ms, False)):
+            assert bool(try_out("a 1", promotion, at_ms=at_ms).applied) is applies
+        assert not try_out("a 1", promotion, at_ms=end_ms - 86_400_001).applied
+
     def test_umbraco_779_dates_do_not_drift_however_often_they_are_saved(self) -> None:
         schedule = {"until": "2017-12-25", "time_zone": "America/Chicago"}
         terms = promotion_of(benefit=off(1), schedule=schedule).terms
@@ -430,6 +463,78 @@ class TestScaleTimeCodes:
         promotion = promotion_of(benefit=off(1), schedule={"from": "2030-01-01"})
         assert [r.code for r in try_out("a 1", promotion).refused] == [ReasonCode.NOT_STARTED]
         assert try_out("a 1", promotion, at_ms=1_900_000_000_000).applied
+
+    def test_medusa_8913_the_lowest_price_of_30_days_is_stated_with_the_reduction(self) -> None:
+        promotion = promotion_of(benefit=percent(2000, basis="lowest_price"))
+        found = try_out("a 169 lowest=159, b 169", promotion)
+        (part,) = found.applied[0].allocations
+        assert (part.line_id, part.amount_minor, part.lowest_price_minor) == ("a", 42, 159)
+        assert "from its lowest price of 30 days, 1.59 EUR" in "\n".join(in_words(found))
+        assert "the lowest price of the prior 30 days" in sentence(promotion.terms)
+        assert "vom niedrigsten Preis der letzten 30 Tage" in sentence(promotion.terms, "de")
+        (refused,) = try_out("b 169", promotion).refused
+        assert refused.code == ReasonCode.LOWEST_PRICE_UNKNOWN
+
+    @pytest.mark.parametrize("price", [100, 127, 128, 159, 169, 1000])
+    @pytest.mark.parametrize("lane", ["catalogue", "order"])
+    def test_maho_453_a_percentage_is_one_of_the_lowest_price(self, price: int, lane: str) -> None:
+        """ECJ C-330/23: 20 % off what cost 1.59 is 1.27, however high the price was raised before;
+        and nobody pays more than the price of now."""
+        announced = promotion_of(
+            benefit=percent(2000, basis="lowest_price"), combination={"lane": lane}
+        )
+        off_before = promotion_of("q", benefit=off(1), combination={"lane": "item"})
+        for promotions in ([announced], [announced, off_before]):
+            found = try_out(f"a {price} lowest=159", *promotions)
+            assert found.totals.total_minor <= min(price, 127)
+
+    def test_maho_453_what_would_bend_the_percentage_is_no_promise(self) -> None:
+        for more in ({"max_minor": 10}, {"pick": {}}):
+            with pytest.raises(InvalidInputError, match="lowest_price"):
+                promotion_of(benefit=percent(2000, basis="lowest_price", **more))
+
+    def test_ucp_727_what_others_fund_is_attributed_and_adjusted_by_a_return(self) -> None:
+        """The parts of each party sum to what was given, and go back with what is brought back."""
+        shares = [
+            {"party": "platform", "basis_points": 7000},
+            {"party": "shop", "basis_points": 3000},
+        ]
+        promotion = promotion_of(benefit=off(101), funding={"shares": shares})
+        cart = cart_of("3 a 1000")
+        found = try_out(cart, promotion)
+        kept = keep_all(cart, found)
+        back = {"platform": 0, "shop": 0}
+        for _ in range(3):
+            done = bring_back(
+                cart, found, kept, {"a": 1}, {promotion.digest: promotion.terms},
+                holder=Holder(), at_ms=0,
+            )  # fmt: skip
+            kept = done.kept
+            (reversal,) = done.reversals
+            assert sum(amount for _, amount in reversal.funding) == reversal.amount_minor
+            for party, amount in reversal.funding:
+                back[party] += amount
+        assert back == {"platform": 71, "shop": 30}
+
+    def test_reaction_2763_who_pays_is_in_the_terms_and_nobody_pays_twice(self) -> None:
+        """Of several promotions on one line each has its own payers, to the cent."""
+        one = promotion_of(
+            "one",
+            benefit=off(333),
+            funding={
+                "shares": [
+                    {"party": "brand", "basis_points": 3333},
+                    {"party": "shop", "basis_points": 6667},
+                ]
+            },
+        )
+        two = promotion_of("two", benefit=percent(1000))
+        found = try_out("a 1000", one, two)
+        paid = {x.promotion_id: [(p.party, p.amount_minor) for p in x.funding]
+                for x in found.applied}  # fmt: skip
+        assert paid == {"one": [("brand", 111), ("shop", 222)], "two": []}
+        with pytest.raises(InvalidInputError, match="10000 basis points"):
+            promotion_of(benefit=off(1), funding={"shares": [{"party": "x", "basis_points": 1}]})
 
     def test_nimara_737_every_discount_says_who_pays(self) -> None:
         shares = [
