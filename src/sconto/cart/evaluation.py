@@ -219,7 +219,8 @@ class Evaluation(Struct, frozen=True, omit_defaults=True, gc=False):
     refused: tuple[Refusal, ...]
     lines: tuple[LineTotal, ...]
     totals: Totals
-    #: `exact`: every best set is proven best; `heuristic`: some lane had too many to try.
+    #: `exact`: every best set is proven best, its promotions applied in canonical order;
+    #: `heuristic`: some lane had too many to try.
     method: Literal["exact", "heuristic"] = "exact"
     hints: tuple[Hint, ...] = ()
     #: Gift lines whose promotion does not apply (any more): the merchant removes them.

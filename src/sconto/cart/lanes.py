@@ -4,7 +4,8 @@ Lanes run one after the other, each on what those before it left. Inside a lane:
 
 - `all`: each in order of priority, as far as they may be combined;
 - `first`: the first in that order which gives anything;
-- `best` of the order: the set that is worth most to the shopper, proven where `combine` says so;
+- `best` of the order: the set that is worth most to the shopper, each applied in canonical order;
+  proven where the evaluation says `exact`;
 - `best` of the item: each line takes the one promotion that gives it most, whatever others get.
 """
 

@@ -79,6 +79,9 @@ CASES = [case for path in sorted(SPEC.glob("*.txt")) for case in read(path)]
 
 def test_there_are_enough_cases_and_no_name_twice() -> None:
     assert len(CASES) >= 300
+    chapters = len(list(SPEC.glob("*.txt")))
+    said = (SPEC / "README.md").read_text(encoding="utf-8")
+    assert f"{len(CASES)} cases in {chapters} chapters" in said
     assert len({case.name for case in CASES}) == len(CASES)
 
 
