@@ -42,12 +42,11 @@ def acknowledge(store: Store, destination: str, number: int) -> None:
 
 
 def receive(store: Store, number: int, event_id: str | None = None, source: str = HUB) -> bool:
-    new: bool = store.write_now(
-        lambda tx: exchange.receive(
-            tx.connection, source, event_id or f"{source}#{number}", number, tx.now_ms
-        )
+    event = (event_id or f"{source}#{number}", number)
+    known: set[int] = store.write_now(
+        lambda tx: exchange.receive(tx.connection, source, [event], tx.now_ms)
     )
-    return new
+    return not known
 
 
 def received(store: Store, source: str = HUB) -> int:
@@ -135,6 +134,24 @@ def test_acknowledging_one_peer_leaves_the_other(store: Store) -> None:
     assert (pending(store, HUB), pending(store, WALLET)) == ([], [1])
 
 
+def test_a_restarted_stream_has_all_that_waited_in_order(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: new numbers from 1, the same ids. Method: five that wait, renumbered two at a time."""
+    monkeypatch.setattr(exchange, "RESTARTED_AT_ONCE", 2)
+    send(store, *[HUB] * 8)
+    acknowledge(store, HUB, 3)
+    store.write_now(lambda tx: exchange.restart(tx.changing(), "S" * 26, [WALLET]))
+    assert streams(store) == [Stream(HUB, 5, 0, "S" * 26), Stream(WALLET, 0, 0, "S" * 26)]
+    with store.read() as connection:
+        rows = exchange.pending(connection, HUB, 10)
+    events = decode_batch(b"[" + b",".join(event for _, event in rows) + b"]")
+    assert [(event.sequence, event.id) for event in events] == [
+        (number, f"{HUB}#{number + 3}") for number in range(1, 6)
+    ]
+    assert {event.stream for event in events} == {"S" * 26}
+
+
 # --- in -------------------------------------------------------------------------------------------
 
 
@@ -154,6 +171,18 @@ def test_an_id_that_comes_again_is_told(store: Store) -> None:
     assert receive(store, 1, "same", source=WALLET)  # ids are the source's own
 
 
+def test_ids_that_come_again_are_told_of_a_run(store: Store) -> None:
+    """Goal: each id once. Method: 300 events; one known id and two of the run come again."""
+    receive(store, 1, "known")
+    run = [(f"id {number}", number) for number in range(2, 302)]
+    run[7], run[9], run[11] = ("known", 9), ("id 2", 11), ("id 2", 13)
+    again = store.write_now(lambda tx: exchange.receive(tx.connection, HUB, run, tx.now_ms))
+    assert again == {9, 11, 13}
+    assert received(store) == 301
+    with store.read() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(inbox)).scalar() == 298
+
+
 def test_the_database_keeps_an_id_once(store: Store) -> None:
     receive(store, 1, "same")
     row = {"source": HUB, "event_id": "same", "sequence": 2, "received_at_ms": 1}
@@ -165,7 +194,7 @@ def test_the_inbox_and_the_effect_are_one_transaction(store: Store) -> None:
     """Goal: neither without the other. Method: an effect that fails after the inbox row."""
 
     def command(tx: Tx) -> None:
-        exchange.receive(tx.changing(), HUB, "id", 1, tx.now_ms)
+        exchange.receive(tx.changing(), HUB, [("id", 1)], tx.now_ms)
         raise KeyError("our mistake")
 
     with pytest.raises(KeyError):
@@ -178,7 +207,7 @@ def test_a_poisonous_event_is_parked_with_its_reason(store: Store, clock: Any) -
     def park(number: int, source: str = HUB) -> None:
         def command(tx: Tx) -> None:
             exchange.park(tx.changing(), source, number, b"event", f"reason {number}", tx.now_ms)
-            exchange.receive(tx.connection, source, f"id {number}", number, tx.now_ms)
+            exchange.receive(tx.connection, source, [(f"id {number}", number)], tx.now_ms)
 
         store.write_now(command)
 

@@ -301,12 +301,19 @@ def reclaim(tx: Tx, _: str, part: str, *said: str) -> Amounts:
     return ledger.reclaim(tx, part, spent, epoch=words.get("in", ""))
 
 
+def settle(tx: Tx, _: str, part: str, spent: str) -> bool:
+    settling = ledger.Settling(tx, [part], "")
+    is_settled = settling.settle(part, amounts(spent), "test")
+    settling.write()
+    return is_settled
+
+
 REQUESTS: dict[str, Callable[..., Any]] = {
     "open": lambda tx, promotion, cap: ledger.open_budget(tx, promotion, amounts(cap), "test"),
     "top_up": lambda tx, promotion, added: ledger.top_up(tx, promotion, amounts(added), "test"),
     "grant": grant,
     "extend": extend,
-    "settle": lambda tx, _, part, spent: ledger.settle(tx, part, amounts(spent), "test"),
+    "settle": settle,
     "unsettle": lambda tx, _, part, back, *epoch: ledger.unsettle(
         tx, part, amounts(back), "test", epoch[-1] if epoch else ""
     ),

@@ -100,7 +100,14 @@ class Books(RuleBasedStateMachine):
     @rule(number=picks, spent=sizes)
     def settle(self, number: int, spent: Amounts) -> None:
         part = self.pick(number)
-        settled = self.store.write_now(lambda tx: ledger.settle(tx, part, spent, "test"))
+
+        def command(tx: Tx) -> bool:
+            settling = ledger.Settling(tx, [part], "")
+            is_settled = settling.settle(part, spent, "test")
+            settling.write()
+            return is_settled
+
+        settled = self.store.write_now(command)
         assert settled == (self.state[part] != "closed" and spent.fits(self.left[part]))
         if settled:
             if self.state[part] == "written_off":

@@ -6,8 +6,8 @@ from sqlalchemy.exc import DataError, IntegrityError, OperationalError, Programm
 
 from sconto.base.errors import InvariantError
 from sconto.store import Store
-from sconto.store.prepared import Prepared, insert_into
-from sconto.store.schema import clients, coupon_information, tenants
+from sconto.store.prepared import NewRows, Prepared, insert_into, one_of
+from sconto.store.schema import clients, coupon_information, outbox, tenants
 
 ROW = {
     "tenant_id": "acme",
@@ -50,6 +50,51 @@ def test_many_rows_go_in_at_once(store: Store) -> None:
     store.write_now(lambda tx: ADD.run_many(tx.changing(), rows))
     with store.read() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(tenants)).scalar() == 300
+
+
+def test_very_many_rows_go_in_as_tuples(store: Store) -> None:
+    """Goal: every kind of value arrives. Method: 300 rows, with all that a text can have, twice."""
+    odd = "\t\\N\n\r\\.é'\"%s?"
+    rows = [(f"t{number}", "brand", odd, 2**40) for number in range(300)]
+    new = NewRows(tenants, *ROW)
+    store.write_now(lambda tx: new.add(tx.changing(), rows))
+    with store.read() as connection:
+        assert sorted(connection.execute(sa.select(*(tenants.c[n] for n in ROW)))) == sorted(rows)
+    with pytest.raises(IntegrityError):
+        store.write_now(lambda tx: new.add(tx.changing(), rows[-1:]))
+    with pytest.raises(IntegrityError):  # and its constraints hold
+        store.write_now(lambda tx: new.add(tx.changing(), [("x", "unheard of", "", 1)]))
+    pair = [("h", 1, b"\x00\xff\\"), ("h", 2, b"")]
+    store.write_now(
+        lambda tx: NewRows(outbox, "destination", "sequence", "event").add(tx.changing(), pair)
+    )
+    with store.read() as connection:
+        found = connection.execute(sa.select(outbox).order_by(outbox.c.sequence))
+        assert [(a, b, bytes(c)) for a, b, c in found] == pair
+
+
+def test_a_list_of_values_is_one_parameter(store: Store) -> None:
+    some = Prepared(sa.select(tenants.c.tenant_id).where(one_of(tenants.c.tenant_id, "ids")))
+    rename = Prepared(
+        sa.update(tenants).where(one_of(tenants.c.tenant_id, "ids")).values(name=sa.bindparam("to"))
+    )
+    rows = [{**ROW, "tenant_id": f"t{number}\"'"} for number in range(300)]
+    ids = [row["tenant_id"] for row in rows]
+    store.write_now(lambda tx: ADD.run_many(tx.changing(), rows))
+    with store.read() as connection:
+        assert some.rows(connection, ids=[]) == []
+        assert some.rows(connection, ids=[ids[7], "nobody"]) == [(ids[7],)]
+        assert {row[0] for row in some.rows(connection, ids=ids)} == set(ids)
+    assert store.write_now(lambda tx: rename.run(tx.changing(), ids=ids[:2], to="x")) == 2
+
+
+def test_a_list_of_values_is_looked_up_in_the_index(sqlite_store: Store) -> None:
+    """Goal: as many steps as values, however large the table. Method: SQLite's own plan."""
+    query = sa.select(tenants.c.name).where(one_of(tenants.c.tenant_id, "ids"))
+    with sqlite_store.read() as connection:
+        text = str(query.compile(dialect=connection.dialect))
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", ("[]",)).all()
+    assert plan[0][-1].startswith("SEARCH tenants USING INDEX"), plan
 
 
 def test_changes_are_counted_and_returned(store: Store) -> None:

@@ -122,6 +122,41 @@ def parse_json(body: bytes, *, max_bytes: int, what: str = "body") -> Any:
     return value
 
 
+def parse_quickly(body: bytes) -> Any | None:
+    """What `parse_json` gives, in a sixth of the time; None: not found out here, ask that.
+
+    1. Read and written again it is the same: so no key stands twice, and every text and number is
+       spelt in the usual way, without a NUL or lone surrogate.
+    2. It has so few brackets that it cannot be deep.
+    3. No number in it has 16 digits, none is a float: all are within 2^53.
+    """
+    if not body.startswith((b"{", b"[")) or b"\\u" in body:
+        return None
+    if body.count(b"{") + body.count(b"[") > JSON_DEPTH_MAX:
+        return None
+    digits = body.translate(DIGITS_AS_ZERO)
+    for start in _LONG_NUMBERS:
+        if start in digits:
+            return None
+    try:
+        value = PLAIN_DECODER.decode(body)
+        return value if _ENCODER.encode(value) == body else None
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
+def _no_float(text: str) -> Any:
+    raise ValueError(text)
+
+
+#: Of any JSON, with a ValueError for a float.
+PLAIN_DECODER = msgspec.json.Decoder(float_hook=_no_float)
+_ENCODER = msgspec.json.Encoder()
+DIGITS_AS_ZERO = bytes(ord("0") if chr(byte).isdecimal() else byte for byte in range(256))
+#: What stands before a number that was written by us; in a text these are found too, seldom.
+_LONG_NUMBERS = tuple(before + b"0" * 16 for before in (b":", b",", b"[", b"-"))
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):

@@ -13,7 +13,13 @@ from typing import Any, TypeVar, dataclass_transform
 import msgspec
 from msgspec import inspect
 
-from sconto.base.canonical import JSON_DEPTH_MAX, JSON_VALUES_MAX, parse_json
+from sconto.base.canonical import (
+    DIGITS_AS_ZERO,
+    JSON_DEPTH_MAX,
+    JSON_VALUES_MAX,
+    PLAIN_DECODER,
+    parse_json,
+)
 from sconto.base.errors import InvalidInputError
 
 T = TypeVar("T")
@@ -76,7 +82,7 @@ def decode_quickly(body: bytes, kind: type[T]) -> T | None:
     ):
         return None
     try:
-        again = _ENCODER.encode(_ANY_DECODER.decode(body))
+        again = _ENCODER.encode(PLAIN_DECODER.decode(body))
         if again != body and again.translate(None, _SPACES) != body.translate(None, _SPACES):
             return None
         found: T = decoder.decode(body)
@@ -87,17 +93,11 @@ def decode_quickly(body: bytes, kind: type[T]) -> T | None:
 
 def has_long_number(body: bytes) -> bool:
     """Whether some run of digits is sixteen long or more; all shorter numbers are within 2^53."""
-    return _SIXTEEN_DIGITS in body.translate(_DIGITS_AS_ZERO)
+    return _SIXTEEN_DIGITS in body.translate(DIGITS_AS_ZERO)
 
 
-def _no_float(text: str) -> Any:
-    raise ValueError(text)
-
-
-_ANY_DECODER = msgspec.json.Decoder(float_hook=_no_float)
 _ENCODER = msgspec.json.Encoder()
 _SPACES = b" \t\r\n"
-_DIGITS_AS_ZERO = bytes(ord("0") if chr(byte).isdecimal() else byte for byte in range(256))
 _SIXTEEN_DIGITS = b"0" * 16
 
 

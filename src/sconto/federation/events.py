@@ -6,16 +6,19 @@ of the numbers). The receiver takes them in order and answers with the last numb
 stored; the sender goes on from there. A batch is a piece of one stream: one source, no gap.
 
 Decoding looks at envelopes only. `data` is a JSON object that its handler reads; one that the
-handler cannot read is parked, and the stream goes on.
+handler cannot read is parked, and the stream goes on. So is an event that is not strict JSON (a
+number beyond 2^53, a key twice) where it can still be said which one it is.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from functools import cache, lru_cache
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
+import msgspec
 from msgspec import Meta, Struct
 
-from sconto.base.canonical import canonical, parse_json
+from sconto.base.canonical import JSON_VALUES_MAX, canonical, parse_json, parse_quickly
 from sconto.base.clock import rfc3339, to_ms
 from sconto.base.documents import from_builtins
 from sconto.base.errors import InvalidInputError
@@ -26,6 +29,9 @@ EVENTS_TYPE = "application/cloudevents-batch+json"
 BATCH_BYTES_MAX = 2**22
 BATCH_EVENTS_MAX = 1000
 _DIGITS = 20
+
+
+_Time = Annotated[datetime, Meta(tz=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +47,68 @@ class Event:
     time_ms: int
     #: Place in the stream from the source to this receiver; the first is 1.
     sequence: int
-    data: dict[str, Any]
+    #: A JSON object, or what `Usual` makes of it.
+    data: Any
     #: Name of the stream; empty for the first one between two servers.
     stream: str = ""
 
 
-class _Envelope(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An event of which it can only be said which one it is: the rest is not strict JSON."""
+
+    id: str
+    source: str
+    sequence: int
+    stream: str
+    #: As it was received.
+    body: bytes
+    reason: str
+
+
+class _Head(Struct, frozen=True, kw_only=True):
+    """Which event it is."""
+
+    id: Identifier
+    source: ServerUrl
+    sequence: Annotated[str, Meta(pattern=r"^[0-9]{20}$(?!\n)")]
+    stream: Annotated[str, Meta(pattern=r"^[0-9A-Z]{26}$(?!\n)")] | Literal[""] = ""
+
+
+class _Envelope(_Head, frozen=True, kw_only=True):
     """CloudEvents 1.0. Extensions that we do not know are passed over, as it says."""
+
+    specversion: Literal["1.0"]
+    type: Identifier
+    subject: Annotated[str, Meta(min_length=1, max_length=500)]
+    time: _Time
+    data: dict[str, Any]
+    datacontenttype: Literal["application/json"] = "application/json"
+
+
+D = TypeVar("D")
+
+
+class Usual(NamedTuple):
+    """Events that come by the thousand: the type that they have, and what their data is."""
+
+    event_type: str
+    document: type[Struct]
+
+
+class _Written(Struct, Generic[D], kw_only=True, omit_defaults=True, gc=False):
+    """An event as our own servers write it: these members in this order."""
 
     specversion: Literal["1.0"]
     id: Identifier
     source: ServerUrl
     type: Identifier
     subject: Annotated[str, Meta(min_length=1, max_length=500)]
-    time: Annotated[datetime, Meta(tz=True)]
+    time: str
     sequence: Annotated[str, Meta(pattern=r"^[0-9]{20}$(?!\n)")]
-    data: dict[str, Any]
     stream: Annotated[str, Meta(pattern=r"^[0-9A-Z]{26}$(?!\n)")] | Literal[""] = ""
-    datacontenttype: Literal["application/json"] = "application/json"
+    datacontenttype: Literal["application/json"]
+    data: D
 
 
 def encode_batch(events: list[Event]) -> bytes:
@@ -66,12 +116,17 @@ def encode_batch(events: list[Event]) -> bytes:
     return canonical([_encode(event) for event in events])
 
 
-def decode_batch(body: bytes) -> tuple[Event, ...]:
-    """The events of a batch of at most 4 MiB and 1,000 events: of one source, without a gap."""
-    value = parse_json(body, max_bytes=BATCH_BYTES_MAX, what="events")
-    if not isinstance(value, list) or len(value) > BATCH_EVENTS_MAX:
-        raise _invalid(f"a batch is a list of at most {BATCH_EVENTS_MAX} events", None, "malformed")
-    events = tuple(_decode(envelope, f"[{i}]") for i, envelope in enumerate(value))
+def decode_batch(body: bytes, usual: Usual | None = None) -> tuple[Event | Unreadable, ...]:
+    """The events of a batch of at most 4 MiB and 1,000 events: of one source, without a gap.
+
+    Data of `usual` events may come decoded; of all others, and of those that our own servers would
+    have written otherwise, it is a JSON object. Raises InvalidInputError for anything else, also
+    where of one event it cannot be read which one it is.
+    """
+    events = tuple(
+        (usual and _decode_usual(bytes(one), usual)) or _decode(bytes(one), f"[{i}]")
+        for i, one in enumerate(_split(body))
+    )
     for i, event in enumerate(events):
         if event.source != events[0].source:
             raise _invalid("a batch has one source", f"[{i}].source", "malformed")
@@ -84,6 +139,26 @@ def decode_batch(body: bytes) -> tuple[Event, ...]:
                 "sequence_gap",
             )
     return events
+
+
+def _split(body: bytes) -> list[msgspec.Raw]:
+    """The elements of a list, unread."""
+    if len(body) <= BATCH_BYTES_MAX and body.count(b",") <= JSON_VALUES_MAX:
+        try:
+            elements = _ELEMENTS.decode(body)
+        except (msgspec.MsgspecError, RecursionError):
+            elements = None
+    else:
+        elements = None
+    if elements is None:
+        parse_json(body, max_bytes=BATCH_BYTES_MAX, what="events")  # says best what is wrong
+    if elements is None or len(elements) > BATCH_EVENTS_MAX:
+        raise _invalid(f"a batch is a list of at most {BATCH_EVENTS_MAX} events", None, "malformed")
+    return elements
+
+
+_ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
+_HEAD = msgspec.json.Decoder(_Head)
 
 
 def _encode(event: Event) -> dict[str, Any]:
@@ -101,21 +176,74 @@ def _encode(event: Event) -> dict[str, Any]:
     }
 
 
-def _decode(value: Any, field: str) -> Event:
+def _decode_usual(body: bytes, usual: Usual) -> Event | None:
+    """What `_decode` gives, with the data decoded, in half the time; None: not found out here.
+
+    Written again it is the same: so no key stands twice, there is none that we do not know, and
+    texts and numbers are spelt in the usual way. The bounds are those of the document.
+    """
+    try:
+        read = _decoder_of(usual.document).decode(body)
+        if read.type != usual.event_type or _ENCODER.encode(read) != body or b"\\u" in body:
+            return None
+        time_ms = _time_ms(read.time)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    sequence = int(read.sequence)
+    if not 0 < sequence < 2**53:
+        return None
+    return Event(
+        read.id, read.source, read.type, read.subject, time_ms, sequence, read.data, read.stream
+    )
+
+
+@cache
+def _decoder_of(document: type[Struct]) -> "msgspec.json.Decoder[_Written[Any]]":
+    return msgspec.json.Decoder(_Written[document])  # type: ignore[valid-type]
+
+
+_ENCODER = msgspec.json.Encoder()
+
+
+@lru_cache(1024)
+def _time_ms(text: str) -> int:
+    return to_ms(msgspec.convert(text, _Time))
+
+
+def _decode(body: bytes, field: str) -> Event | Unreadable:
+    value = parse_quickly(body)
+    if value is None:
+        try:
+            value = parse_json(body, max_bytes=BATCH_BYTES_MAX, what="the event")
+        except InvalidInputError as error:
+            return _unreadable(body, field, error)
     envelope = from_builtins(value, _Envelope, what="the event", field=field)
-    sequence = int(envelope.sequence)
+    return Event(
+        envelope.id,
+        envelope.source,
+        envelope.type,
+        envelope.subject,
+        to_ms(envelope.time),
+        _sequence(envelope, field),
+        envelope.data,
+        envelope.stream,
+    )
+
+
+def _unreadable(body: bytes, field: str, error: InvalidInputError) -> Unreadable:
+    try:
+        head = _HEAD.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise _invalid(str(error), field, error.code) from None
+    reason = f"{error.code}: {error}"
+    return Unreadable(head.id, head.source, _sequence(head, field), head.stream, body, reason)
+
+
+def _sequence(head: _Head, field: str) -> int:
+    sequence = int(head.sequence)
     if not 0 < sequence < 2**53:
         raise _invalid("sequence is out of range", f"{field}.sequence", "malformed")
-    return Event(
-        id=envelope.id,
-        source=envelope.source,
-        type=envelope.type,
-        subject=envelope.subject,
-        time_ms=to_ms(envelope.time),
-        sequence=sequence,
-        data=envelope.data,
-        stream=envelope.stream,
-    )
+    return sequence
 
 
 def _invalid(message: str, field: str | None, code: str) -> InvalidInputError:

@@ -2,16 +2,17 @@
 
 Out: one task per destination, one batch in flight; after a failure it waits twice as long, with
 jitter, at most an hour, and starts at once when the peer is heard from. In: each event is applied
-once, in its own transaction with the inbox row; what can never be applied is parked with its reason
-and the stream goes on.
+once, in one transaction with its inbox row; what can never be applied is parked with its reason
+and the stream goes on. Events that come by the thousand are applied a run at a time (`Together`).
 """
 
 import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -27,6 +28,8 @@ from sconto.federation.events import (
     BATCH_EVENTS_MAX,
     EVENTS_TYPE,
     Event,
+    Unreadable,
+    Usual,
     decode_batch,
 )
 from sconto.servers.endpoint import Call, endpoint
@@ -44,6 +47,21 @@ BACKOFF_MAX_S = 3600.0
 BACKOFF_KEY_MAX_S = 60.0
 #: How an event is applied: (server, tx, source URL, data). It refuses before its first write.
 Apply = Callable[[Any, Tx, str, dict[str, Any]], None]
+
+
+class Together(NamedTuple):
+    """How a run of events of one type is applied: as if each were applied after the other.
+
+    `apply(server, tx, source, data of each)` gives for each why it is parked, None where it is
+    applied. It raises only by our own mistake; then they are tried one by one.
+    """
+
+    apply: Callable[[Any, Tx, str, Sequence[Any]], list[ScontoError | None]]
+    #: What their data is decoded to, where it is written in the usual way; else a JSON object.
+    document: type[msgspec.Struct]
+
+
+Handlers = Mapping[str, Apply | Together]
 
 
 class Deliverer:
@@ -245,7 +263,7 @@ class Deliverer:
             "data": {"promotion_id": "oaty-10", "uses": 250, "amount_minor": 250_000},
         }
     ],
-    read=decode_batch,
+    read=bytes,
     returns=dict[str, Any],
     example={"acked": 17},
 )
@@ -254,8 +272,9 @@ async def receive_events(server: Any, call: Call) -> dict[str, Any]:
 
     `stream` is the name of the stream that it counts, where that has one.
     """
-    events: tuple[Event, ...] = call.document
-    source = call.principal.peer_url
+    handlers: Handlers = server.event_handlers
+    events = decode_batch(call.body, _usual(handlers))
+    source = str(call.principal.peer_url)
     if events and events[0].source != source:
         raise InvalidInputError(
             "the events are of another server than the signature",
@@ -264,7 +283,7 @@ async def receive_events(server: Any, call: Call) -> dict[str, Any]:
         )
     if events:
         with server.base.store.read() as connection:
-            is_over = exchange.has_ended(connection, str(source), events[0].stream)
+            is_over = exchange.has_ended(connection, source, events[0].stream)
         if is_over:
             raise ConflictError(
                 "these events are of a stream that has ended: the sender is an old copy of itself",
@@ -272,60 +291,128 @@ async def receive_events(server: Any, call: Call) -> dict[str, Any]:
                 field="[0].stream",
             )
     # All are queued before the first is committed, so that they share commits.
-    await asyncio.gather(*(_apply_once(server, str(source), event) for event in events))
-    server.base.deliverer.heard_from(str(source))
+    await asyncio.gather(*(_apply(server, source, run) for run in _runs(handlers, events)))
+    server.base.deliverer.heard_from(source)
     with server.base.store.read() as connection:
-        acked, stream = exchange.position(connection, str(source))
+        acked, stream = exchange.position(connection, source)
     return {"acked": acked, **({"stream": stream} if stream else {})}
 
 
-async def _apply_once(server: Any, source: str, event: Event) -> None:
-    handlers: Mapping[str, Apply] = server.event_handlers
+#: What `decode_batch` gives.
+Arrived = Event | Unreadable
+
+
+def _usual(handlers: Handlers) -> Usual | None:
+    """The events that a server gets by the thousand."""
+    for type_, handle in handlers.items():
+        if isinstance(handle, Together):
+            return Usual(type_, handle.document)
+    return None
+
+
+def _runs(handlers: Handlers, events: Sequence[Arrived]) -> Iterator[list[Arrived]]:
+    """Neighbours that are applied together; everything else alone."""
+
+    def run_of(event: Arrived) -> str | int:
+        if isinstance(event, Event) and isinstance(handlers.get(event.type), Together):
+            return event.type
+        return event.sequence
+
+    return (list(run) for _, run in groupby(events, run_of))
+
+
+async def _apply(server: Any, source: str, run: Sequence[Arrived]) -> None:
+    """Apply what is new of a run, in one transaction; park what cannot be applied."""
 
     def apply(tx: Tx) -> None:
-        if not _is_next(tx, source, event):
+        events = _news(tx, source, run)
+        if not events:
             return  # known already, or after a gap: the answer says where to go on
-        handle = handlers.get(event.type)
-        is_new = exchange.receive(tx.connection, source, event.id, event.sequence, tx.now_ms)
-        try:
-            if not is_new:
-                raise PeerError("an event with this id was received before", code="duplicate")
-            if handle is None:
-                raise PeerError(f"no handler for {event.type}", code="event_type_unknown")
-            handle(server, tx, source, event.data)
-            tx.announce("heard", source)
-        except ScontoError as error:
-            if tx.is_dirty:
-                raise
-            _park(tx, f"{error.code}: {error}")
+        reasons = _receive(tx, source, events)
+        reasons |= _handle(server, tx, source, [e for e in events if e.sequence not in reasons])
+        for event in events:
+            if event.sequence in reasons:
+                _park(tx, source, event, reasons[event.sequence])
+        tx.announce("heard", source)
 
     def park(tx: Tx) -> None:
-        if _is_next(tx, source, event):
-            _park(tx, "internal_error: see the log")
-            exchange.receive(tx.connection, source, event.id, event.sequence, tx.now_ms)
-
-    def _park(tx: Tx, reason: str) -> None:
-        log.warning(
-            "event parked", extra={"peer": source, "sequence": event.sequence, "why": reason}
-        )
-        kept = msgspec.json.encode({"id": event.id, "type": event.type, "data": event.data})
-        exchange.park(tx.connection, source, event.sequence, kept, reason, tx.now_ms)
+        for event in _news(tx, source, run):
+            _receive(tx, source, [event])
+            _park(tx, source, event, "internal_error: see the log")
 
     try:
         await server.base.store.write(apply)
     except UnavailableError:
         raise
     except Exception:  # also an error after the first write: it would come again and again
-        log.exception("an event cannot be applied", extra={"peer": source, "type": event.type})
-        await server.base.store.write(park)
+        log.exception(
+            "events cannot be applied",
+            extra={"peer": source, "sequence": run[0].sequence, "events": len(run)},
+        )
+        if len(run) == 1:
+            await server.base.store.write(park)
+        for event in run if len(run) > 1 else ():
+            await _apply(server, source, [event])
 
 
-def _is_next(tx: Tx, source: str, event: Event) -> bool:
-    """Whether an event is the one to be applied now; the first one of a new stream starts it."""
+def _news(tx: Tx, source: str, run: Sequence[Arrived]) -> Sequence[Arrived]:
+    """What is to be applied now; the first event of a new stream starts it."""
     last, stream = exchange.position(tx.connection, source)
-    if event.stream == stream:
-        return event.sequence == last + 1
-    if event.sequence != 1 or exchange.has_ended(tx.connection, source, event.stream):
-        return False
-    exchange.take_up(tx.connection, source, event.stream)
-    return True
+    first = run[0]
+    if first.stream != stream:
+        if first.sequence != 1 or exchange.has_ended(tx.connection, source, first.stream):
+            return ()
+        exchange.take_up(tx.connection, source, first.stream)
+        last = 0
+    return run[last + 1 - first.sequence :] if first.sequence <= last + 1 else ()
+
+
+def _receive(tx: Tx, source: str, events: Sequence[Arrived]) -> dict[int, str]:
+    """Take note of events; by their numbers, why which are parked unseen."""
+    known = exchange.receive(
+        tx.connection, source, [(event.id, event.sequence) for event in events], tx.now_ms
+    )
+    reasons = {event.sequence: event.reason for event in events if isinstance(event, Unreadable)}
+    return reasons | dict.fromkeys(known, "duplicate: an event with this id was received before")
+
+
+def _handle(server: Any, tx: Tx, source: str, events: Sequence[Arrived]) -> dict[int, str]:
+    """Apply events of one type; by their numbers, why which of them are refused."""
+    some = [event for event in events if isinstance(event, Event)]
+    if not some:
+        return {}
+    handlers: Handlers = server.event_handlers
+    handle = handlers.get(some[0].type)
+    errors: list[ScontoError | None]
+    if isinstance(handle, Together):
+        errors = handle.apply(server, tx, source, [event.data for event in some])
+    else:
+        errors = [_handle_one(server, tx, source, event, handle) for event in some]
+    return {
+        event.sequence: f"{error.code}: {error}"
+        for event, error in zip(some, errors, strict=True)
+        if error is not None
+    }
+
+
+def _handle_one(
+    server: Any, tx: Tx, source: str, event: Event, handle: Apply | None
+) -> ScontoError | None:
+    if handle is None:
+        return PeerError(f"no handler for {event.type}", code="event_type_unknown")
+    try:
+        handle(server, tx, source, event.data)
+    except ScontoError as error:
+        if tx.is_dirty:
+            raise
+        return error
+    return None
+
+
+def _park(tx: Tx, source: str, event: Arrived, reason: str) -> None:
+    log.warning("event parked", extra={"peer": source, "sequence": event.sequence, "why": reason})
+    if isinstance(event, Unreadable):
+        kept = event.body
+    else:
+        kept = msgspec.json.encode({"id": event.id, "type": event.type, "data": event.data})
+    exchange.park(tx.connection, source, event.sequence, kept, reason, tx.now_ms)

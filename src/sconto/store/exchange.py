@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from sconto.base.clock import rfc3339
 from sconto.base.errors import invariant
-from sconto.store.prepared import Prepared, insert_into
+from sconto.store.prepared import NewRows, Prepared, Row, one_of
 from sconto.store.schema import (
     alarms,
     ended_streams,
@@ -51,6 +51,8 @@ class Stream(NamedTuple):
 
 #: Events that are kept after they were acknowledged, in each stream.
 KEPT = 100_000
+#: Events that are renumbered at a time when a stream starts anew.
+RESTARTED_AT_ONCE = 1000
 
 
 def append(
@@ -63,15 +65,11 @@ def append(
     for destination in sorted(by_destination):
         events = by_destination[destination]
         last, stream = _advance(connection, destination, len(events))
-        rows = [
-            {
-                "destination": destination,
-                "sequence": number,
-                "event": _cloud_event(source, stream, number, now_ms, draft),
-            }
+        rows: list[Row] = [
+            (destination, number, _cloud_event(source, stream, number, now_ms, draft))
             for number, draft in enumerate(events, last - len(events) + 1)
         ]
-        _APPEND.run_many(connection, rows)
+        _NEW_OUT.add(connection, rows)
     return set(by_destination)
 
 
@@ -95,7 +93,7 @@ def _advancing(insert: Any) -> sa.Executable:
 
 
 _ADVANCE = Prepared(_advancing)
-_APPEND = Prepared(insert_into(outbox))
+_NEW_OUT = NewRows(outbox, "destination", "sequence", "event")
 
 
 def _cloud_event(source: str, stream: str, number: int, now_ms: int, draft: Draft) -> bytes:
@@ -143,18 +141,21 @@ _STREAM_TO = Prepared(
 
 def pending(connection: sa.Connection, destination: str, limit: int) -> list[tuple[int, bytes]]:
     """The oldest events that a peer has not acknowledged, with their numbers."""
-    return [
-        (sequence, event)
-        for sequence, event in _PENDING.rows(connection, destination=destination, limit=limit)
-    ]
+    return _after(connection, destination, stream_to(connection, destination).acked_sequence, limit)
 
 
-_PENDING = Prepared(
+def _after(
+    connection: sa.Connection, destination: str, sequence: int, limit: int
+) -> list[tuple[int, bytes]]:
+    rows = _AFTER.rows(connection, destination=destination, sequence=sequence, limit=limit)
+    return [(number, event) for number, event in rows]
+
+
+_AFTER = Prepared(
     sa.select(outbox.c.sequence, outbox.c.event)
-    .join(outbox_streams, outbox_streams.c.destination == outbox.c.destination)
     .where(
         outbox.c.destination == sa.bindparam("destination"),
-        outbox.c.sequence > outbox_streams.c.acked_sequence,
+        outbox.c.sequence > sa.bindparam("sequence"),
     )
     .order_by(outbox.c.sequence)
     .limit(sa.bindparam("limit", type_=sa.Integer))
@@ -224,29 +225,38 @@ def restart(connection: sa.Connection, stream: str, destinations: Iterable[str] 
             )
         )
     for known in all_:
-        waiting = pending(connection, known.destination, known.last_sequence)
-        connection.execute(sa.delete(outbox).where(outbox.c.destination == known.destination))
-        rows = [
-            {
-                "destination": known.destination,
-                "sequence": number,
-                "event": _renumbered(event, stream, number),
-            }
-            for number, (_, event) in enumerate(waiting, 1)
-        ]
-        if rows:
-            _APPEND.run_many(connection, rows)
+        here = outbox.c.destination == known.destination
+        connection.execute(sa.delete(outbox).where(here, outbox.c.sequence <= known.acked_sequence))
+        count, last = 0, known.acked_sequence
+        # A part at a time: a million events may wait. The new numbers are free, being smaller.
+        while waiting := _after(connection, known.destination, last, RESTARTED_AT_ONCE):
+            first, last = waiting[0][0], waiting[-1][0]
+            connection.execute(
+                sa.delete(outbox).where(here, outbox.c.sequence.between(first, last))
+            )
+            rows: list[Row] = [
+                (known.destination, number, _renumbered(event, stream, number))
+                for number, (_, event) in enumerate(waiting, count + 1)
+            ]
+            _NEW_OUT.add(connection, rows)
+            count += len(rows)
         connection.execute(
             sa.update(outbox_streams)
             .where(outbox_streams.c.destination == known.destination)
-            .values(stream=stream, last_sequence=len(rows), acked_sequence=0)
+            .values(stream=stream, last_sequence=count, acked_sequence=0)
         )
 
 
 def _renumbered(event: bytes, stream: str, number: int) -> bytes:
+    """The event as it would have been written down in the new stream, but for its id."""
     envelope = msgspec.json.decode(event, type=dict[str, msgspec.Raw])
-    changed = {"sequence": f"{number:020}", "stream": stream}
-    return msgspec.json.encode({**envelope, **changed})
+    envelope.pop("stream", None)
+    members: dict[str, Any] = {}
+    for name, value in envelope.items():
+        members[name] = value
+        if name == "sequence":
+            members |= {"sequence": f"{number:020}", "stream": stream}
+    return msgspec.json.encode(members)
 
 
 def received(connection: sa.Connection, source: str) -> int:
@@ -311,18 +321,27 @@ _ALARMED = Prepared(sa.select(alarms.c.peer))
 
 
 def receive(
-    connection: sa.Connection, source: str, event_id: str, sequence: int, now_ms: int
-) -> bool:
-    """Take note that an event is applied by the transaction at hand; False: its id is known.
+    connection: sa.Connection, source: str, events: Sequence[tuple[str, int]], now_ms: int
+) -> set[int]:
+    """Take note that events are applied by the transaction at hand: their ids and numbers.
 
-    An id that comes again under another number is a mistake of the peer's, and must not stop the
-    stream.
+    Gives the numbers of those whose id is known: an id that comes again under another number is a
+    mistake of the peer's, and must not stop the stream.
     """
-    is_new = _TAKE_NOTE.run(
-        connection, source=source, event_id=event_id, sequence=sequence, received_at_ms=now_ms
-    )
-    _COME_TO.run(connection, source=source, last_sequence=sequence)
-    return is_new == 1
+    ids = [event_id for event_id, _ in events]
+    seen = {event_id for (event_id,) in _KNOWN.rows(connection, source=source, ids=ids)}
+    known = set()
+    rows: list[Row] = []
+    for event_id, sequence in events:
+        if event_id in seen:
+            known.add(sequence)
+            continue
+        seen.add(event_id)
+        rows.append((source, event_id, sequence, now_ms))
+    if rows:
+        _NEW_IN.add(connection, rows)
+    _COME_TO.run(connection, source=source, last_sequence=events[-1][1])
+    return known
 
 
 def _come_to(insert: Any) -> sa.Executable:
@@ -335,13 +354,12 @@ def _come_to(insert: Any) -> sa.Executable:
     return come
 
 
-_TAKE_NOTE = Prepared(
-    lambda insert: (
-        insert(inbox)
-        .values({name: sa.bindparam(name) for name in inbox.c.keys()})  # noqa: SIM118
-        .on_conflict_do_nothing(index_elements=["source", "event_id"])
+_KNOWN = Prepared(
+    sa.select(inbox.c.event_id).where(
+        inbox.c.source == sa.bindparam("source"), one_of(inbox.c.event_id, "ids")
     )
 )
+_NEW_IN = NewRows(inbox, "source", "event_id", "sequence", "received_at_ms")
 _COME_TO = Prepared(_come_to)
 
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from sconto.ledger.journal import GENESIS, Entry, chain, decode_entry, encode_entry
 from sconto.statistics import Cell, Counters, Fold
-from sconto.store.prepared import Prepared, insert_into
+from sconto.store.prepared import NewRows, Prepared, Row
 from sconto.store.schema import journal, refusal_statistics, statistics
 
 
@@ -16,25 +16,25 @@ def append(connection: sa.Connection, entries: Sequence[Entry]) -> None:
     if not entries:
         return
     sequence, previous = _LAST.first(connection) or (0, GENESIS)
-    rows = []
+    rows: list[Row] = []
     fold = Fold()
     for entry in entries:
         data = encode_entry(entry)
         sequence += 1
         previous = chain(previous, data)
         rows.append(
-            {
-                "sequence": sequence,
-                "kind": entry.kind,
-                "promotion_id": entry.promotion_id,
-                "merchant": entry.merchant,
-                "at_ms": entry.at_ms,
-                "entry": data,
-                "hash": previous,
-            }
+            (
+                sequence,
+                entry.kind,
+                entry.promotion_id,
+                entry.merchant,
+                entry.at_ms,
+                data,
+                previous,
+            )
         )
         fold.add(entry)
-    _APPEND.run_many(connection, rows)
+    _NEW.add(connection, rows)
     _add(connection, fold)
 
 
@@ -56,7 +56,7 @@ def _add(connection: sa.Connection, fold: Fold) -> None:
 _LAST = Prepared(
     sa.select(journal.c.sequence, journal.c.hash).order_by(journal.c.sequence.desc()).limit(1)
 )
-_APPEND = Prepared(insert_into(journal))
+_NEW = NewRows(journal, "sequence", "kind", "promotion_id", "merchant", "at_ms", "entry", "hash")
 
 
 def _adding(table: sa.Table, key: Sequence[str], counts: Sequence[str]) -> Prepared:

@@ -3,7 +3,8 @@
 SQLAlchemy takes 60 to 300 microseconds to build, look up and wrap a statement that SQLite answers
 in 10. What a checkout or an arriving event runs is prepared; what runs seldom is not worth it.
 Types, errors and transactions are those of `Connection.execute`; rows are plain tuples. A list of
-values for `IN` cannot be prepared. The connection must be in a transaction (a `Tx`, `Store.read`).
+values for `IN` goes in as one parameter (`one_of`). The connection must be in a transaction (a
+`Tx`, `Store.read`).
 """
 
 import re
@@ -12,9 +13,11 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.compiler import compiles
 
 from sconto.base.errors import invariant
 
@@ -119,10 +122,83 @@ class Prepared:
         return found
 
 
+class NewRows:
+    """Very many new rows of one table, each a tuple of the named columns' values.
+
+    For texts, numbers and bytes: values go to the driver as they are.
+    """
+
+    __slots__ = ("_insert", "_sql")
+
+    def __init__(self, table: sa.Table, *names: str) -> None:
+        columns = ", ".join(names)
+        row = f"({', '.join('?' * len(names))})"
+        before = f"INSERT INTO {table.name} ({columns}) VALUES "  # noqa: S608
+        self._insert = _Insert(before, row, "", PARAMETERS_MAX // len(names))
+        self._sql = f"COPY {table.name} ({columns}) FROM STDIN"
+
+    def add(self, connection: sa.Connection, rows: list[Row]) -> None:
+        """Insert them all."""
+        driver: Any = connection.connection.driver_connection
+        try:
+            cursor = driver.cursor()
+            if connection.dialect.name == "sqlite":
+                for some in _chunks(rows, self._insert.rows_max):
+                    cursor.execute(self._insert.sql(len(some)), [*chain.from_iterable(some)])
+            else:
+                with cursor.copy(self._sql) as copy:
+                    for one in rows:
+                        copy.write_row(one)
+            cursor.close()
+        except connection.dialect.loaded_dbapi.Error as error:
+            raise _told(connection, self._sql, error) from error
+
+
 def insert_into(table: sa.Table, *names: str) -> sa.Insert:
     """An INSERT with a parameter for each column, or for the named ones."""
     columns = names or tuple(table.c.keys())
     return sa.insert(table).inline().values({name: sa.bindparam(name) for name in columns})
+
+
+class _Texts(sa.types.TypeDecorator[list[str]]):
+    """A list of texts as one parameter."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: list[str] | None, dialect: sa.Dialect) -> Any:
+        if dialect.name != "sqlite" or value is None:
+            return value
+        return msgspec.json.encode(value).decode()
+
+
+class _OneOf(sa.ColumnElement[bool]):
+    inherit_cache = True
+    type = sa.Boolean()
+
+    def __init__(self, column: sa.ColumnElement[str], values: sa.BindParameter[list[str]]) -> None:
+        self.column, self.values = column, values
+
+    def self_group(self, against: Any = None) -> Any:
+        """As it is: with `= 1` behind it, as SQLAlchemy would write, SQLite uses no index."""
+        return self
+
+
+def one_of(column: sa.ColumnElement[str], name: str) -> sa.ColumnElement[bool]:
+    """Whether a column has one of the texts in the list that the parameter `name` is."""
+    return _OneOf(column, sa.bindparam(name, type_=_Texts()))
+
+
+@compiles(_OneOf, "sqlite")
+def _one_of_sqlite(element: _OneOf, compiler: Any, **options: Any) -> str:
+    column, values = (compiler.process(one, **options) for one in (element.column, element.values))
+    return f"{column} IN (SELECT value FROM json_each({values}))"  # noqa: S608
+
+
+@compiles(_OneOf, "postgresql")
+def _one_of_postgresql(element: _OneOf, compiler: Any, **options: Any) -> str:
+    column, values = (compiler.process(one, **options) for one in (element.column, element.values))
+    return f"{column} = ANY(CAST({values} AS TEXT[]))"
 
 
 def _compile(statement: Statement, dialect: sa.Dialect) -> _Compiled:

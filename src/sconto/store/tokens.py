@@ -1,11 +1,12 @@
 """Tokens: at a hub those that it offered and issued, at a wallet those that its accounts hold."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from sconto.base.errors import invariant
-from sconto.store.prepared import Prepared, insert_into
+from sconto.store.prepared import Prepared, insert_into, one_of
 from sconto.store.schema import moves, tokens
 from sconto.store.writer import Tx
 from sconto.tokens import STATUS_LIST_SIZE
@@ -77,6 +78,16 @@ _SET_STATUS = Prepared(
     sa.update(tokens)
     .where(tokens.c.token_id == sa.bindparam("id"))
     .values(status=sa.bindparam("after"))
+)
+
+
+def set_statuses(tx: Tx, token_ids: Sequence[str], status: str) -> None:
+    """`set_status` of many tokens."""
+    _SET_STATUSES.run(tx.changing(), ids=token_ids, status=status)
+
+
+_SET_STATUSES = Prepared(
+    sa.update(tokens).where(one_of(tokens.c.token_id, "ids")).values(status=sa.bindparam("status"))
 )
 
 

@@ -101,7 +101,7 @@ async def test_wrong_events_are_parked(world):
     cases = (
         ((ACCEPTED, {"promotion_id": "unknown"}), "not_found"),
         ((ACCEPTED, {"promotion_id": "draft"}), "not_found"),
-        ((ACCEPTED, {"promotion_id": "a\0b"}), None),
+        ((ACCEPTED, {"promotion_id": "a\0b"}), "invalid_json"),
         ((ACCEPTED, {}), "invalid_input"),
         (request(), "forbidden"),
         (request(uses=-1), "invalid_input"),
@@ -111,10 +111,6 @@ async def test_wrong_events_are_parked(world):
     )
     parked = 0
     for event, code in cases:
-        if code is None:
-            with pytest.raises(AssertionError, match="NUL"):
-                await world.deliver(other, event)
-            continue
         await world.deliver(other, event)
         parked += 1
         assert world.parked()[parked - 1 :][0].startswith(code), event

@@ -19,6 +19,7 @@ from sconto.base.canonical import (
     canonical,
     is_plain,
     parse_json,
+    parse_quickly,
 )
 from sconto.base.clock import day_of, from_ms, rfc3339
 from sconto.base.documents import (
@@ -69,6 +70,9 @@ def assert_equal_twins(body: bytes, kind: Any) -> None:
     quick = decode_quickly(body, kind)
     if quick is not None:
         assert quick == strictly(body, kind)
+    plain = parse_quickly(body)
+    if plain is not None:
+        assert repr(plain) == repr(parse_json(body, max_bytes=10**7))
 
 
 texts = st.text(max_size=6) | st.sampled_from(['"', "\\", "\0", "\x7f", "é", "{[", "1e5", "\n"])

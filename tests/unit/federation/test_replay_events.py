@@ -4,15 +4,16 @@ import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sconto.base.errors import InvalidInputError, UnavailableError
 from sconto.federation import Event, ReplayGuard, decode_batch, encode_batch
-from sconto.federation.events import BATCH_BYTES_MAX, BATCH_EVENTS_MAX
+from sconto.federation.events import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Unreadable, Usual
 
 HUB = "https://hub.example"
 
@@ -178,6 +179,102 @@ def test_unknown_extensions_are_passed_over() -> None:
 def test_a_wrong_batch_is_refused(body: bytes, code: str, field: str | None) -> None:
     error = refused(lambda: decode_batch(body))
     assert (error.code, error.field) == (code, field)
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        b"9007199254740992",
+        b'1,"uses":1',
+        b"1.5",
+        b'"\\u0000"',
+        b'"\xff"',
+        b"[" * 40 + b"]" * 40,
+    ],
+)
+def test_an_event_that_is_not_strict_json_does_not_stop_its_neighbours(poison: bytes) -> None:
+    """Goal: it can be parked. Method: between two good ones, a value that is refused."""
+    good = encode_batch([EVENT])[1:-1]
+    wrong = good.replace(b'"uses":1', b'"uses":' + poison)
+    numbered = [
+        one.replace(b"0" * 19 + b"1", b"%020d" % place)
+        for place, one in enumerate((good, wrong, good), 1)
+    ]
+    before, found, after = decode_batch(b"[" + b",".join(numbered) + b"]")
+    assert (before.sequence, after.sequence) == (1, 3)
+    assert isinstance(found, Unreadable)
+    assert (found.id, found.sequence, found.source) == (EVENT.id, 2, EVENT.source)
+    assert found.reason.startswith("invalid_json: ")
+    assert found.body == numbered[1]
+
+
+@pytest.mark.parametrize("poison", [b"nan", b"{", b'"\\ud800"', b""])
+def test_where_nobody_can_say_where_an_event_ends_all_are_refused(poison: bytes) -> None:
+    body = encode_batch([EVENT]).replace(b'"uses":1', b'"uses":' + poison)
+    assert refused(lambda: decode_batch(body)).code == "invalid_json"
+
+
+def test_poison_that_does_not_say_which_event_it_is_is_refused() -> None:
+    for name in (b'"id"', b'"sequence"', b'"source"'):
+        body = encode_batch([EVENT]).replace(b'"uses":1', b'"uses":1.5').replace(name, b'"x"')
+        error = refused(lambda body=body: decode_batch(body))
+        assert (error.code, error.field) == ("invalid_json", "[0]")
+
+
+class Issued(msgspec.Struct, omit_defaults=True):
+    """What `EVENT` says."""
+
+    token_id: str
+    uses: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+    note: str = ""
+
+
+USUAL = Usual(EVENT.type, Issued)
+
+
+def written(**changes: Any) -> bytes:
+    """One event as our own servers write it."""
+    event = {
+        "specversion": "1.0",
+        "id": EVENT.id,
+        "source": EVENT.source,
+        "type": EVENT.type,
+        "subject": EVENT.subject,
+        "time": "2026-11-18T11:06:40.007Z",
+        "sequence": f"{1:020}",
+        "datacontenttype": "application/json",
+        "data": {"token_id": "t", "uses": 1},
+    }
+    return b"[" + json.dumps(event | changes, separators=(",", ":")).encode() + b"]"
+
+
+def test_usual_events_come_decoded() -> None:
+    (event,) = decode_batch(written(), USUAL)
+    assert isinstance(event, Event)
+    assert event.data == Issued("t", 1)
+    assert replace(event, data=EVENT.data, time_ms=EVENT.time_ms) == EVENT
+
+
+@given(st.binary(max_size=3), st.integers(0, 400), st.integers(0, 3))
+@example(b"\\u0041", 210, 0)
+@example(b"9" * 20, 250, 0)
+def test_usual_events_are_what_the_slow_way_gives(new: bytes, place: int, cut: int) -> None:
+    """Goal: one outcome. Method: change bytes anywhere, decode with the quick way and without."""
+    body = written()
+    place = min(place, len(body))
+    body = body[:place] + new + body[place + cut :]
+
+    def outcome(usual: Usual | None) -> Any:
+        try:
+            events = decode_batch(body, usual)
+        except InvalidInputError as error:
+            return str(error), error.code, error.field
+        return [
+            replace(one, data=msgspec.to_builtins(one.data)) if isinstance(one, Event) else one
+            for one in events
+        ]
+
+    assert outcome(USUAL) == outcome(None)
 
 
 @given(st.binary(max_size=200))

@@ -17,8 +17,8 @@ from msgspec import Meta
 from sconto.base.clock import day_of
 from sconto.base.errors import ConflictError, InvalidInputError, InvariantError, invariant
 from sconto.ledger import UNLIMITED, Amounts, Entry
-from sconto.store import ledger, limits, promotions
-from sconto.store.ledger import Allotment
+from sconto.store import ledger, promotions
+from sconto.store.ledger import Allotment, Settling
 from sconto.store.writer import Tx
 from sconto.terms import Terms
 from sconto.terms.counting import (
@@ -83,33 +83,29 @@ def _is_later_than_next(terms: Terms, name: str, at_ms: int) -> bool:
     return starts_at_ms(period, start, zone) > starts_at_ms(period, next_, zone)
 
 
-def dispute(tx: Tx, entry: Entry, terms: Terms, allotment_ids: Sequence[str]) -> str | None:
+def dispute(
+    settling: Settling, entry: Entry, terms: Terms, allotment_ids: Sequence[str]
+) -> str | None:
     """Why a redemption is not paid from these parts of counters; None: `settle` will do it."""
     if not allotment_ids and not shared(terms):
         return None
-    parts = [ledger.get(tx.connection, one) for one in allotment_ids]
+    parts = [settling.allotment(one) for one in allotment_ids]
     known = [part for part in parts if part is not None and _is_held(part, entry)]
     if len(known) < len(parts):
         return "allotment_unknown"
     if not are_counters_of(terms, entry.at_ms, [part.counter for part in known]):
         return "limits_mismatch"
     spent = Amounts(1, entry.amount_minor)
-    is_there = all(part.state != "closed" and spent.fits(part.left) for part in known)
+    is_there = all(settling.has(part.allotment_id, spent) for part in known)
     return None if is_there else "beyond_grant"
 
 
-def settle(tx: Tx, entry: Entry, allotment_ids: Sequence[str]) -> None:
+def settle(settling: Settling, entry: Entry, allotment_ids: Sequence[str]) -> None:
     """A redemption is paid: from these parts too, of which `dispute` has said nothing."""
     for one in allotment_ids:
         spent = Amounts(1, entry.amount_minor)
-        is_settled = ledger.settle(tx, one, spent, entry.redemption_id)
+        is_settled = settling.settle(one, spent, entry.redemption_id)
         invariant(is_settled, "a part has what it showed in the same transaction")
-
-
-def unsettle(tx: Tx, redemption_id: str, amounts: Amounts, epoch: str) -> None:
-    """A redemption was reversed: units go back to the parts of counters that it was paid from."""
-    for one in limits.parts_of(tx.connection, redemption_id):
-        ledger.unsettle(tx, one, amounts, redemption_id, epoch)
 
 
 def _is_held(part: Allotment, entry: Entry) -> bool:

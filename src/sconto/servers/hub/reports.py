@@ -9,26 +9,34 @@ and so into its statistics; what it will not pay is kept with the reason and cou
    one for other terms, an expired one, a use that was used, more than the merchant was granted,
    or not from a part of each limit that it counts in.
 4. Everything else is settled from the merchant's parts, and the token's wallet is told.
+
+Reports come by the thousand: those of a batch are applied together, as if one after the other.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from itertools import count
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-import msgspec
 from msgspec import Meta, Struct
 
 from sconto.base.clock import rfc3339
 from sconto.base.documents import from_builtins
-from sconto.base.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
+from sconto.base.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+    ScontoError,
+)
 from sconto.base.fields import Digest, Identifier
 from sconto.ledger import Amounts, Entry
 from sconto.servers.endpoint import INSTANT_MAX_MS
+from sconto.servers.exchange import Together
 from sconto.servers.hub import counters
 from sconto.servers.hub.allotments import Amount, check_merchant
-from sconto.servers.hub.catalogue import day_in, uses_of_token
-from sconto.store import ledger, limits, reports, tokens
-from sconto.store.reports import Report
-from sconto.store.tokens import Token
+from sconto.servers.hub.catalogue import day_in, uses_of
+from sconto.store import reports
+from sconto.store.reports import Report, Reports, Used
 from sconto.store.writer import Tx
 from sconto.terms import Terms
 from sconto.terms.model import TokenAccess, UniqueCodes
@@ -44,7 +52,7 @@ _Id100 = Annotated[str, Meta(pattern=r"^[!-~]{1,100}$(?!\n)")]
 _Id160 = Annotated[str, Meta(pattern=r"^[!-~]{1,160}$(?!\n)")]
 
 
-class ReportedEntry(Struct, kw_only=True, omit_defaults=True):
+class ReportedEntry(Entry, frozen=True, kw_only=True, omit_defaults=True):
     """`sconto.ledger.Entry` with the bounds that a stranger must keep to."""
 
     kind: Literal["reserved", "refused", "redeemed", "released", "expired", "reversed"]
@@ -65,7 +73,7 @@ class ReportedEntry(Struct, kw_only=True, omit_defaults=True):
     reason: Annotated[str, Meta(max_length=64)] = ""
 
 
-class Reported(Struct, kw_only=True):
+class Reported(Struct, kw_only=True, omit_defaults=True):
     """Data of `sconto.journal.reported.v1`."""
 
     entry: ReportedEntry
@@ -75,124 +83,198 @@ class Reported(Struct, kw_only=True):
     parts: Annotated[tuple[_Id26, ...], Meta(max_length=64)] = ()
 
 
-def journal_reported(hub: "Hub", tx: Tx, source: str, data: dict[str, Any]) -> None:
-    """Apply one entry of a merchant's journal."""
-    check_merchant(hub, source)
-    reported = from_builtins(data, Reported, what="data", field="data")
-    entry = msgspec.convert(msgspec.to_builtins(reported.entry), Entry)
-    if entry.merchant != source:
+def journal_reported(
+    hub: "Hub", tx: Tx, source: str, several: Sequence[Any]
+) -> list[ScontoError | None]:
+    """Apply entries of a merchant's journal, in order; why which of them are parked."""
+    try:
+        check_merchant(hub, source)
+    except ScontoError as error:
+        return [error] * len(several)
+    errors: list[ScontoError | None] = [None] * len(several)
+    read: list[tuple[int, Reported, _Terms]] = []
+    seen: dict[str, _Terms] = {}
+    for number, data in enumerate(several):
+        try:
+            reported = _read(source, data)
+            entry = reported.entry
+            terms = seen.get(entry.terms_digest)
+            if terms is None:
+                terms = seen[entry.terms_digest] = _terms_of(hub, tx, entry)
+            _check_terms(terms.terms, entry)
+            read.append((number, reported, terms))
+        except ScontoError as error:
+            errors[number] = error
+    moving = [one.entry for _, one, _ in read if one.entry.kind in ("redeemed", "reversed")]
+    parts = (part for _, one, _ in read for part in one.parts)
+    known = Reports(tx, moving, hub.base.home.incarnation, parts)
+    for number, reported, terms in read:
+        try:
+            _apply(tx, known, reported, terms)
+        except ScontoError as error:
+            errors[number] = error
+    known.write()
+    return errors
+
+
+class _Terms(NamedTuple):
+    terms: Terms
+    #: How often a token of them may be used.
+    uses: int
+
+
+def _uses_of(token: Used, terms: _Terms) -> int:
+    return terms.uses if token.uses is None else token.uses
+
+
+def _read(source: str, data: Any) -> Reported:
+    reported = data
+    if not isinstance(reported, Reported):
+        reported = from_builtins(data, Reported, what="data", field="data")
+    if reported.entry.merchant != source:
         raise ForbiddenError("a merchant reports its own checkouts", field="data.entry.merchant")
+    return reported
+
+
+def _terms_of(hub: "Hub", tx: Tx, entry: Entry) -> _Terms:
     terms = hub.catalogue.terms(tx.connection, entry.terms_digest)
-    if terms is None or terms.promotion_id != entry.promotion_id:
+    if terms is None:
         raise NotFoundError("these terms are not of this hub", field="data.entry.terms_digest")
-    if entry.day != day_in(terms, entry.at_ms):
-        raise InvalidInputError(
-            f"at_ms is on {day_in(terms, entry.at_ms)} where the promotion is",
-            field="data.entry.day",
-        )
-    if entry.kind == "redeemed":
-        _redeemed(tx, entry, terms, reported)
-    elif entry.kind == "reversed":
-        _reversed(hub, tx, entry)
+    return _Terms(terms, uses_of(terms))
+
+
+def _check_terms(terms: Terms, entry: Entry) -> None:
+    if terms.promotion_id != entry.promotion_id:
+        raise NotFoundError("these terms are not of this hub", field="data.entry.terms_digest")
+    day = day_in(terms, entry.at_ms)
+    if entry.day != day:
+        raise InvalidInputError(f"at_ms is on {day} where the promotion is", field="data.entry.day")
+
+
+def _apply(tx: Tx, known: Reports, reported: Reported, terms: _Terms) -> None:
+    """Apply one entry to what is known. It refuses before it changes anything."""
+    if reported.entry.kind == "redeemed":
+        _redeemed(tx, known, reported.entry, terms, reported)
+    elif reported.entry.kind == "reversed":
+        _reversed(tx, known, reported.entry)
     else:
-        tx.record(entry)
+        tx.record(reported.entry)
 
 
-def _redeemed(tx: Tx, entry: Entry, terms: Terms, reported: Reported) -> None:
-    for name in ("redemption_id", "order_id", "allotment_id"):
-        if not getattr(entry, name):
+def _redeemed(tx: Tx, known: Reports, entry: Entry, terms: _Terms, reported: Reported) -> None:
+    for name, value in (
+        ("redemption_id", entry.redemption_id),
+        ("order_id", entry.order_id),
+        ("allotment_id", entry.allotment_id),
+    ):
+        if not value:
             raise InvalidInputError(f"a redemption has a {name}", field=f"data.entry.{name}")
     if len(set(reported.parts)) < len(reported.parts):
         raise InvalidInputError("a part is named once", field="data.parts")
-    if entry.currency != terms.currency:
-        raise InvalidInputError(f"the terms are in {terms.currency}", field="data.entry.currency")
-    known = reports.get(tx.connection, entry.redemption_id)
-    if known is not None:
-        _check_same(known, entry)
+    currency = terms.terms.currency
+    if entry.currency != currency:
+        raise InvalidInputError(f"the terms are in {currency}", field="data.entry.currency")
+    before = known.get(entry.redemption_id)
+    if before is not None:
+        _check_same(before, entry)
         return
-    report = _report(entry)
-    token, report, why = _judge(tx, entry, terms, report, reported.parts)
+    token, use_number, why = _judge(known, entry, terms, reported.parts)
     if reported.parts:
-        limits.take_parts(tx, entry.redemption_id, reported.parts)
+        known.share(entry.redemption_id, reported.parts)
     if why is not None:
-        reports.add(tx, report._replace(state="disputed", dispute=why, use_number=None))
+        known.put(report_of(entry, "disputed", why, None))
         return
-    reports.add(tx, report)
-    _accept(tx, entry, terms, token, report, reported.receipt)
+    report = report_of(entry, "redeemed", None, use_number)
+    _accept(tx, known, entry, terms, token, report, reported.receipt)
 
 
 def judge_again(hub: "Hub", tx: Tx, allotment_id: str) -> None:
     """An allotment is known after all: its redemptions are judged anew."""
-    for known in reports.disputed(tx.connection, allotment_id, "allotment_unknown"):
-        terms = hub.catalogue.promised(tx.connection, known.terms_digest)
+    disputed = reports.disputed(tx.connection, allotment_id, "allotment_unknown")
+    judged = []
+    for report in disputed:
+        terms = hub.catalogue.promised(tx.connection, report.terms_digest)
         entry = Entry(
             kind="redeemed",
-            promotion_id=known.promotion_id,
-            merchant=known.merchant,
-            at_ms=known.at_ms,
-            day=day_in(terms, known.at_ms),
-            terms_digest=known.terms_digest,
-            token_id=known.token_id or "",
-            order_id=known.order_id,
-            redemption_id=known.redemption_id,
-            allotment_id=known.allotment_id,
-            amount_minor=known.amount_minor,
-            currency=known.currency,
+            promotion_id=report.promotion_id,
+            merchant=report.merchant,
+            at_ms=report.at_ms,
+            day=day_in(terms, report.at_ms),
+            terms_digest=report.terms_digest,
+            token_id=report.token_id or "",
+            order_id=report.order_id,
+            redemption_id=report.redemption_id,
+            allotment_id=report.allotment_id,
+            amount_minor=report.amount_minor,
+            currency=report.currency,
             is_direct=True,
         )
-        parts = limits.parts_of(tx.connection, known.redemption_id)
-        token, report, why = _judge(tx, entry, terms, known, parts)
+        judged.append((report, entry, _Terms(terms, uses_of(terms))))
+    known = Reports(tx, [entry for _, entry, _ in judged], hub.base.home.incarnation)
+    for report, entry, promised in judged:
+        parts = known.shared(entry.redemption_id)
+        token, use_number, why = _judge(known, entry, promised, parts)
         if why is None:
-            reports.settle(tx, report)
-            _accept(tx, entry, terms, token, report, None)
+            paid = report._replace(state="redeemed", dispute=None, use_number=use_number)
+            _accept(tx, known, entry, promised, token, paid, None)
+    known.write()
 
 
 def _judge(
-    tx: Tx, entry: Entry, terms: Terms, report: Report, parts: Sequence[str]
-) -> tuple[Token | None, Report, str | None]:
+    known: Reports, entry: Entry, terms: _Terms, parts: Sequence[str]
+) -> tuple[Used | None, int | None, str | None]:
     """Settle a redemption, or say why it is not paid; with its token and the use of it."""
-    token = tokens.get(tx.connection, entry.token_id) if entry.token_id else None
+    token = known.token(entry.token_id)
+    use_number = None
     if token is not None:
-        taken = reports.uses_taken(tx.connection, token.token_id)
-        free = (n for n in range(1, uses_of_token(token, terms) + 1) if n not in taken)
-        report = report._replace(use_number=next(free, None))
-    why = _dispute(tx, entry, terms, token, report) or counters.dispute(tx, entry, terms, parts)
+        taken = known.uses_taken(token.token_id)
+        free = 1 if not taken else next(n for n in count(1) if n not in taken)
+        use_number = free if free <= _uses_of(token, terms) else None
+    why = _dispute(known, entry, terms.terms, token, use_number)
+    why = why or counters.dispute(known.parts, entry, terms.terms, parts)
     spent = Amounts(1, entry.amount_minor)
-    if why is None and not ledger.settle(tx, entry.allotment_id, spent, entry.redemption_id):
+    if why is None and not known.parts.settle(entry.allotment_id, spent, entry.redemption_id):
         why = "beyond_grant"
     if why is None:
-        counters.settle(tx, entry, parts)
-    return token, report, why
+        counters.settle(known.parts, entry, parts)
+    return token, use_number, why
 
 
 def _accept(
-    tx: Tx, entry: Entry, terms: Terms, token: Token | None, report: Report, receipt: str | None
+    tx: Tx,
+    known: Reports,
+    entry: Entry,
+    terms: _Terms,
+    token: Used | None,
+    report: Report,
+    receipt: str | None,
 ) -> None:
+    known.put(report)
     tx.record(entry)
     if token is not None:
-        taken = reports.uses_taken(tx.connection, token.token_id)
-        if token.status == "issued" and len(taken) >= uses_of_token(token, terms):
-            tokens.set_status(tx, token.token_id, "redeemed")
+        taken = known.uses_taken(token.token_id)
+        if len(taken) >= _uses_of(token, terms) and known.status(token) == "issued":
+            known.set_status(token, "redeemed")
         _tell_wallet(tx, REDEEMED, token, report, entry, receipt)
 
 
-def _dispute(tx: Tx, entry: Entry, terms: Terms, token: Token | None, report: Report) -> str | None:
+def _dispute(
+    known: Reports, entry: Entry, terms: Terms, token: Used | None, use_number: int | None
+) -> str | None:
     """Why a redemption will not be paid; None where nothing speaks against it but the budget."""
-    allotment = ledger.get(tx.connection, entry.allotment_id)
+    allotment = known.parts.allotment(entry.allotment_id)
     if allotment is None or (allotment.holder, allotment.promotion_id, allotment.counter) != (
         entry.merchant,
         entry.promotion_id,
         "",
     ):
         return "allotment_unknown"
-    if isinstance(terms.access, TokenAccess | UniqueCodes) and not entry.token_id:
+    if not entry.token_id and isinstance(terms.access, TokenAccess | UniqueCodes):
         return "token_missing"
     if not entry.token_id:
-        is_used = reports.is_in_order(
-            tx.connection, entry.merchant, entry.order_id, entry.promotion_id
-        )
+        is_used = known.is_in_order(entry.merchant, entry.order_id, entry.promotion_id)
         return "order_used" if is_used else None
-    if token is None or token.jws is None:
+    if token is None or not token.is_issued:
         return "token_unknown"
     if token.merchant != entry.merchant:
         return "audience_mismatch"
@@ -200,43 +282,43 @@ def _dispute(tx: Tx, entry: Entry, terms: Terms, token: Token | None, report: Re
         return "terms_mismatch"
     if entry.at_ms >= (token.expires_at_ms or 0):
         return "token_expired"
-    if report.use_number is None:
+    if use_number is None:
         return "token_moved" if token.status == "moved" else "token_used"
     return None
 
 
-def _reversed(hub: "Hub", tx: Tx, entry: Entry) -> None:
-    known = reports.get(tx.connection, entry.redemption_id)
-    if known is None or known.merchant != entry.merchant:
+def _reversed(tx: Tx, known: Reports, entry: Entry) -> None:
+    before = known.get(entry.redemption_id)
+    if before is None or before.merchant != entry.merchant:
         raise NotFoundError("there is no such redemption", field="data.entry.redemption_id")
-    if known.promotion_id != entry.promotion_id or (known.token_id or "") != entry.token_id:
+    if before.promotion_id != entry.promotion_id or (before.token_id or "") != entry.token_id:
         raise ConflictError("the redemption is of another promotion", field="data.entry")
-    left = known.amount_minor - known.reversed_minor
-    if known.state not in ("redeemed", "disputed") or entry.amount_minor > left:
+    left = before.amount_minor - before.reversed_minor
+    if before.state not in ("redeemed", "disputed") or entry.amount_minor > left:
         raise ConflictError(
             "more is taken back than is left",
             code="reversed_beyond_redeemed",
             field="data.entry.amount_minor",
-            left_minor=left if known.state == "redeemed" else 0,
+            left_minor=left if before.state == "redeemed" else 0,
         )
-    if known.state == "disputed":
-        reports.reverse(tx, known, entry.amount_minor, "disputed")
+    report = before._replace(reversed_minor=before.reversed_minor + entry.amount_minor)
+    if before.state == "disputed":
+        known.put(report)
         return
+    known.put(report._replace(state="reversed") if entry.is_complete else report)
     given_back = Amounts(int(entry.is_complete), entry.amount_minor)
-    reports.reverse(tx, known, entry.amount_minor, "reversed" if entry.is_complete else "redeemed")
-    epoch = hub.base.home.incarnation
-    ledger.unsettle(tx, known.allotment_id, given_back, known.redemption_id, epoch)
-    counters.unsettle(tx, known.redemption_id, given_back, epoch)
+    for part in (before.allotment_id, *known.shared(before.redemption_id)):
+        known.parts.unsettle(part, given_back, before.redemption_id)
     tx.record(entry)
-    token = tokens.get(tx.connection, known.token_id) if known.token_id else None
+    token = known.token(entry.token_id)
     if token is not None:
-        if entry.is_complete and token.status == "redeemed":
-            tokens.set_status(tx, token.token_id, "issued")
-        _tell_wallet(tx, REVERSED, token, known, entry, None)
+        if entry.is_complete and known.status(token) == "redeemed":
+            known.set_status(token, "issued")
+        _tell_wallet(tx, REVERSED, token, before, entry, None)
 
 
 def _tell_wallet(
-    tx: Tx, type_: str, token: Token, report: Report, entry: Entry, receipt: str | None
+    tx: Tx, type_: str, token: Used, report: Report, entry: Entry, receipt: str | None
 ) -> None:
     if token.wallet is None:
         return
@@ -259,7 +341,8 @@ def _tell_wallet(
     tx.send(token.wallet, type_, token.token_id, data)
 
 
-def _report(entry: Entry) -> Report:
+def report_of(entry: Entry, state: str, dispute: str | None, use_number: int | None) -> Report:
+    """The record of a redemption that was reported now."""
     return Report(
         redemption_id=entry.redemption_id,
         order_id=entry.order_id,
@@ -267,24 +350,24 @@ def _report(entry: Entry) -> Report:
         promotion_id=entry.promotion_id,
         terms_digest=entry.terms_digest,
         token_id=entry.token_id or None,
-        use_number=None,
+        use_number=use_number,
         code=None,
         allotment_id=entry.allotment_id,
         amount_minor=entry.amount_minor,
         reversed_minor=0,
         currency=entry.currency,
-        state="redeemed",
-        dispute=None,
+        state=state,
+        dispute=dispute,
         at_ms=entry.at_ms,
     )
 
 
 def _check_same(known: Report, entry: Entry) -> None:
-    before = _report(entry)
+    now = report_of(entry, known.state, known.dispute, known.use_number)
     for field in (
         "merchant", "promotion_id", "order_id", "token_id", "terms_digest", "amount_minor", "at_ms"
     ):  # fmt: skip
-        if getattr(known, field) != getattr(before, field):
+        if getattr(known, field) != getattr(now, field):
             raise ConflictError(
                 f"this redemption was reported with another {field}",
                 code=f"exists_with_different_{field}",
@@ -292,4 +375,4 @@ def _check_same(known: Report, entry: Entry) -> None:
             )
 
 
-EVENT_HANDLERS = {"sconto.journal.reported.v1": journal_reported}
+EVENT_HANDLERS = {"sconto.journal.reported.v1": Together(journal_reported, Reported)}

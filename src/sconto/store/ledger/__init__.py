@@ -7,14 +7,15 @@ at, so that nothing is given that is not there.
 
     parts.py     an allotment's row: find, insert, take from it, give back to it
     budgets.py   a budget's balances, and moves between its accounts by double entry
-    grants.py    at the server that promises: grant, settle, reverse, reclaim
+    grants.py    at the server that promises: grant, reverse, reclaim
+    settling.py  settle and reverse what very many reports say
     losses.py    written off, and found again: silent holders, restored servers
     portions.py  what one of several processes took of an allotment
     spending.py  at the server that spends: accept, spend, close
 """
 
 from sconto.store.ledger.budgets import budget_of, move, open_budget, top_up
-from sconto.store.ledger.grants import extend, grant, reclaim, settle, unsettle
+from sconto.store.ledger.grants import extend, grant, reclaim, unsettle
 from sconto.store.ledger.losses import (
     begin_epoch,
     reopen,
@@ -26,6 +27,7 @@ from sconto.store.ledger.losses import (
 )
 from sconto.store.ledger.parts import Allotment, get, give_back, insert, of_promotion, open_of
 from sconto.store.ledger.portions import last_spent_at_ms
+from sconto.store.ledger.settling import Settling
 from sconto.store.ledger.spending import (
     accept,
     available,
@@ -40,6 +42,7 @@ from sconto.store.ledger.spending import (
 
 __all__ = [
     "Allotment",
+    "Settling",
     "accept",
     "available",
     "available_to",
@@ -62,7 +65,6 @@ __all__ = [
     "reclaim",
     "reopen",
     "restored_at_ms",
-    "settle",
     "settle_own",
     "spend",
     "take_up",

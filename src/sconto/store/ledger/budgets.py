@@ -9,7 +9,7 @@ from sconto.base.errors import invariant
 from sconto.ledger import Amounts, Budget
 from sconto.ledger.budget import Account
 from sconto.store.ledger.parts import MINOR, USES, Allotment, check_not_negative
-from sconto.store.prepared import Prepared, insert_into
+from sconto.store.prepared import NewRows, Prepared, insert_into
 from sconto.store.schema import budgets, transfers
 from sconto.store.writer import Tx
 
@@ -146,20 +146,19 @@ def opened(holder: str) -> str:
     return f"{Account.OPEN}:{holder}"
 
 
-INSERT_TRANSFER = Prepared(
-    insert_into(
-        transfers,
-        "promotion_id",
-        "debit",
-        "credit",
-        "uses",
-        "minor",
-        "reason",
-        "reference",
-        "at_ms",
-        "counter",
-    )
+_TRANSFER = (
+    "promotion_id",
+    "debit",
+    "credit",
+    "uses",
+    "minor",
+    "reason",
+    "reference",
+    "at_ms",
+    "counter",
 )
+INSERT_TRANSFER = Prepared(insert_into(transfers, *_TRANSFER))
+NEW_TRANSFERS = NewRows(transfers, *_TRANSFER)
 
 
 @cache

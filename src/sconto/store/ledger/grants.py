@@ -1,4 +1,4 @@
-"""At the server that promises: parts are granted, their spending settled, their rests reclaimed."""
+"""At the server that promises: parts are granted, what comes back of them is taken."""
 
 import sqlalchemy as sa
 
@@ -12,7 +12,6 @@ from sconto.store.ledger.parts import (
     get,
     give_back,
     insert,
-    take,
 )
 from sconto.store.schema import allotments
 from sconto.store.writer import Tx
@@ -61,22 +60,6 @@ def extend(tx: Tx, allotment: Allotment, added: Amounts) -> None:
     invariant(grown.rowcount == 1, "a part that was shown to be open is open")
 
 
-def settle(tx: Tx, allotment_id: str, amounts: Amounts, reference: str) -> bool:
-    """A holder spent from its part: open to spent. False when it claims more than it has left.
-
-    A part that was written off still honours what its silent holder spent of it.
-    """
-    row = take(tx, allotment_id, amounts)
-    debit = Account.OPEN
-    if row is None:
-        row = take(tx, allotment_id, amounts, state="written_off")
-        debit = Account.WRITTEN_OFF
-    if row is None:
-        return False
-    move(tx, row, debit, Account.SPENT, amounts, "settle", reference)
-    return True
-
-
 def unsettle(tx: Tx, allotment_id: str, amounts: Amounts, reference: str, epoch: str = "") -> None:
     """A reported redemption was reversed: spent goes back to where its part is.
 
@@ -92,7 +75,7 @@ def unsettle(tx: Tx, allotment_id: str, amounts: Amounts, reference: str, epoch:
         if give_back(tx, allotment_id, amounts, state="written_off"):
             credit = Account.WRITTEN_OFF
         else:
-            credit = _freed_as(row, epoch)
+            credit = freed_as(row, epoch)
     move(tx, row, Account.SPENT, credit, amounts, "reverse", reference)
 
 
@@ -115,11 +98,11 @@ def reclaim(tx: Tx, allotment_id: str, spent: Amounts | None = None, *, epoch: s
     end(tx, row, "closed", Amounts(0, 0))
     if any(owed):
         move(tx, row, Account.OPEN, Account.WRITTEN_OFF, owed, "unaccounted", allotment_id)
-    credit = _freed_as(row, epoch)
+    credit = freed_as(row, epoch)
     move(tx, row, Account.OPEN, credit, rest, "close", allotment_id)
     return rest if credit == Account.FREE else Amounts(0, 0)
 
 
-def _freed_as(row: Allotment, epoch: str) -> Account:
+def freed_as(row: Allotment, epoch: str) -> Account:
     """Where units go that nobody holds any more: those of an old epoch may be granted again."""
     return Account.FREE if row.epoch in ("", epoch) else Account.WRITTEN_OFF

@@ -1,12 +1,13 @@
 """An allotment's row: to find it, to take units from it, to give units back to it."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from sconto.base.errors import invariant
 from sconto.ledger import Amounts
-from sconto.store.prepared import Prepared, Row, insert_into
+from sconto.store.prepared import Prepared, Row, insert_into, one_of
 from sconto.store.schema import allotments, portions
 from sconto.store.writer import Tx
 
@@ -38,6 +39,11 @@ def get(connection: sa.Connection, allotment_id: str) -> Allotment | None:
     """One allotment."""
     row = _GET.first(connection, allotment_id=allotment_id)
     return None if row is None else allotment_of(row)
+
+
+def some(connection: sa.Connection, allotment_ids: Sequence[str]) -> list[Allotment]:
+    """Several allotments, as far as there are such."""
+    return [allotment_of(row) for row in _SOME.rows(connection, ids=allotment_ids)]
 
 
 def open_of(
@@ -196,6 +202,9 @@ MINOR: sa.BindParameter[int] = sa.bindparam("minor", type_=sa.BigInteger)
 _GET = Prepared(
     sa.select(*COLUMNS).where(allotments.c.allotment_id == sa.bindparam("allotment_id"))
 )
+
+
+_SOME = Prepared(sa.select(*COLUMNS).where(one_of(allotments.c.allotment_id, "ids")))
 
 
 def _taking(state: str) -> Prepared:
