@@ -86,7 +86,8 @@ def no_grant_ids(world: "World") -> Iterator[None]:
         )
         return True
 
-    with _again(lambda event: getattr(event, "type", "") == GRANTED), _instead((ledger, "accept", again)):
+    grants = _again(lambda event: getattr(event, "type", "") == GRANTED)
+    with grants, _instead((ledger, "accept", again)):
         yield
 
 

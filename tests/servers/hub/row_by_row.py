@@ -103,8 +103,10 @@ def _judge(
 def _settle(tx: Tx, allotment_id: str, amounts: Amounts, reference: str) -> bool:
     """A holder spent from its part: open to spent. False when it claims more than it has left."""
     part = ledger.get(tx.connection, allotment_id)
-    debit = {"open": Account.OPEN, "written_off": Account.WRITTEN_OFF}.get(part.state if part else "")
-    if part is None or debit is None or take(tx, allotment_id, amounts, state=part.state) is None:
+    if part is None or part.state == "closed":
+        return False
+    debit = Account.OPEN if part.state == "open" else Account.WRITTEN_OFF
+    if take(tx, allotment_id, amounts, state=part.state) is None:
         return False
     move(tx, part, debit, Account.SPENT, amounts, "settle", reference)
     return True

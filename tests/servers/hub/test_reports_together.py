@@ -2,7 +2,8 @@
 
 The oracle is `row_by_row.py`, one report at a time with its own questions and changes. A random
 stream has duplicates, reversals, unknown, closed and written-off parts, more than was granted,
-wrong tokens, poison and what is not strict JSON; it is cut anywhere, sent twice, or with a gap.
+wrong tokens, parts of limits that merchants share, poison and what is not strict JSON; it is cut
+anywhere, sent twice, or with a gap.
 """
 
 import asyncio
@@ -69,6 +70,7 @@ TERMS = {
         _terms("once"),
         _terms("twice", limits=[{"per": ["token"], "uses": 2}, {"uses": 1000}]),
         _terms("auto", access={"type": "automatic"}, schedule={"time_zone": "Asia/Tokyo"}),
+        _terms("daily", access={"type": "automatic"}, limits=[{"uses": 1000, "period": "day"}]),
         _terms("broken"),  # our own mistake shows with its entries
     )
 }
@@ -86,6 +88,13 @@ PARTS = {
     "gone": (5, 500),
     "shut": (5, 500),
     "old": (5, 500),
+}
+#: Parts of counters: of the day, of another day, and one with little left.
+DAY = day_of(NOW_MS).isoformat()
+COUNTED = {
+    "day": (f"day:{DAY}", (1000, 10**6)),
+    "narrow": (f"day:{DAY}", (2, 300)),
+    "past": ("day:2001-01-01", (5, 500)),
 }
 TOKENS = [_id(f"{promotion_id}-{n}") for promotion_id in ("once", "twice") for n in range(4)]
 ODD_TOKENS = [_id(name) for name in ("offered", "foreign", "late", "nobody")]
@@ -141,12 +150,25 @@ def _prepare(tx: Tx) -> None:
             elif name in ("shut", "old"):
                 _redeemed_before(tx, part)
                 ledger.reclaim(tx, part.allotment_id)
+    for name, (counter, size) in COUNTED.items():
+        if name != "narrow":
+            ledger.open_budget(tx, "daily", Amounts(2000, UNLIMITED), "test", counter=counter)
+        ledger.grant(
+            tx,
+            _id(f"daily-{name}"),
+            "daily",
+            holder=SHOP,
+            incarnation="I",
+            needed=Amounts(*size),
+            holders=10**6,
+            counter=counter,
+        )
 
 
 def _redeemed_before(tx: Tx, part: ledger.Allotment) -> None:
     """A redemption that can be reversed when its part is closed."""
     number = 11 if part.allotment_id == _id(f"{part.promotion_id}-shut") else 12
-    is_automatic = part.promotion_id in ("auto", "broken")
+    is_automatic = part.promotion_id in ("auto", "daily", "broken")
     entry = Entry(
         kind="redeemed",
         promotion_id=part.promotion_id,
@@ -172,7 +194,7 @@ def _redeemed_before(tx: Tx, part: ledger.Allotment) -> None:
 
 def _usual(draw: Any) -> dict[str, Any]:
     """A redemption as it should be, or nearly."""
-    promotion_id = draw(st.sampled_from(["once", "twice", "auto"] * 4 + ["broken"]))
+    promotion_id = draw(st.sampled_from(["once", "twice", "auto", "daily"] * 4 + ["broken"]))
     own = [one for one in TOKENS if one.startswith(promotion_id.upper())] or [""]
     at_ms = NOW_MS + draw(st.integers(0, 3)) * 60_000
     number = draw(st.integers(1, 12))
@@ -239,6 +261,11 @@ def reports(draw: Any) -> tuple[str, dict[str, Any]]:
             ]
             return draw(st.sampled_from(other))
     data: dict[str, Any] = {"entry": entry}
+    if entry["promotion_id"] == "daily" or draw(st.integers(0, 19)) == 0:
+        some = [["day"]] * 6 + [["narrow"]] * 2 + [["day", "narrow"], ["past"], ["big"], ["x"], []]
+        data["parts"] = [_id(f"daily-{name}") for name in draw(st.sampled_from(some))]
+        if draw(st.integers(0, 19)) == 0:
+            data["parts"] *= 2
     if draw(st.booleans()):
         data["receipt"] = "a.b.c"
     return REPORTED, data
