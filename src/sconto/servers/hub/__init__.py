@@ -24,14 +24,14 @@ Brands' own endpoints are in `servers/promotions.py`, the operator's in `servers
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sconto.ledger import Amounts
 from sconto.servers import admin, authoring, promotions
 from sconto.servers.app import Base, wall_clock_ms
 from sconto.servers.config import Home
 from sconto.servers.endpoint import Endpoint
-from sconto.servers.exchange import Handlers
+from sconto.servers.exchange import Apply, Together
 from sconto.servers.hub import (
     allotments,
     catalogue,
@@ -75,7 +75,7 @@ class Hub:
         *writeoffs.ENDPOINTS,
         *pages.ENDPOINTS,
     )
-    event_handlers: Handlers = {
+    event_handlers: Mapping[str, Apply | Together] = {
         **allotments.EVENT_HANDLERS,
         **reports.EVENT_HANDLERS,
         **moves.EVENT_HANDLERS,
