@@ -108,8 +108,9 @@ async def test_guessing_at_the_sign_in_page_is_limited_too(shop: Any) -> None:
 async def test_unknown_codes_are_limited_and_known_ones_are_not(
     shop: Any, hub: Any, holder: Any, make_terms: Any, make_cart: Any
 ) -> None:
-    """Goal: handles cannot be tried out in a cart. Method: guesses one by one and many in one cart;
-    public codes, handles and used up handles go through all the while."""
+    """pain 53, gift card plugin #297: Goal: handles cannot be tried out in a cart. Method: guesses
+    one by one and many in one cart; public codes, handles and used up handles go through all the
+    while."""
     guesser = shop.make_key("guesser", "evaluate", "checkout", kind="merchant")
     till = shop.make_key("till", "evaluate", "checkout", kind="merchant")
     code = make_terms("c", access={"type": "code", "code": "SAVE10"})

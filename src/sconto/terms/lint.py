@@ -150,6 +150,13 @@ def _benefits(terms: Terms) -> Iterator[Finding]:
 
 def _combination(terms: Terms, others: Iterable[Terms]) -> Iterator[Finding]:
     own = terms.combination
+    if own.lane is None and any(_is_of_lowest_price(one) for one in terms.benefits):
+        yield _warning(
+            "lowest_price_late",
+            "combination.lane",
+            "what earlier lanes take off is part of the reduction; in the lane `catalogue` it comes"
+            " first, and coupons take from the reduced price",
+        )
     if own.combines_with == frozenset() and not own.exclusive:
         yield _warning(
             "combines_with_nothing",
@@ -205,6 +212,10 @@ def _is_everything(benefit: b.Benefit) -> bool:
     if isinstance(benefit, b.PercentOff | b.AmountOff | b.FixedPrice | b.Tiered):
         return not benefit.items.include and not benefit.items.exclude
     return False
+
+
+def _is_of_lowest_price(benefit: b.Benefit) -> bool:
+    return isinstance(benefit, b.PercentOff) and benefit.basis == "lowest_price"
 
 
 def _falls(lower: b.Tier, upper: b.Tier) -> bool:
