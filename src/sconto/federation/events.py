@@ -10,7 +10,6 @@ handler cannot read is parked, and the stream goes on. So is an event that is no
 number beyond 2^53, a key twice) where it can still be said which one it is.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, lru_cache
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
@@ -34,8 +33,7 @@ _DIGITS = 20
 _Time = Annotated[datetime, Meta(tz=True)]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True, gc=False):
     """Something that happened at `source`; (`source`, `id`) is it, however often it comes."""
 
     id: str
@@ -53,8 +51,7 @@ class Event:
     stream: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(Struct, frozen=True, gc=False):
     """An event of which it can only be said which one it is: the rest is not strict JSON."""
 
     id: str
@@ -123,7 +120,7 @@ def decode_batch(body: bytes, usual: Usual | None = None) -> tuple[Event | Unrea
     have written otherwise, it is a JSON object. Raises InvalidInputError for anything else, also
     where of one event it cannot be read which one it is.
     """
-    events = tuple(
+    events: tuple[Event | Unreadable, ...] = (usual and _decode_all_usual(body, usual)) or tuple(
         (usual and _decode_usual(bytes(one), usual)) or _decode(bytes(one), f"[{i}]")
         for i, one in enumerate(_split(body))
     )
@@ -182,24 +179,58 @@ def _decode_usual(body: bytes, usual: Usual) -> Event | None:
     Written again it is the same: so no key stands twice, there is none that we do not know, and
     texts and numbers are spelt in the usual way. The bounds are those of the document.
     """
+    found = _read_usual(body, _decoder_of(usual.document), usual)
+    return found[0] if found else None
+
+
+def _decode_all_usual(body: bytes, usual: Usual) -> tuple[Event, ...] | None:
+    """What `_decode_usual` gives of each event of a batch, where it gives all, in half the time."""
+    if len(body) > BATCH_BYTES_MAX or body.count(b",") > JSON_VALUES_MAX:
+        return None
+    found = _read_usual(body, _batch_decoder_of(usual.document), usual)
+    return found if found and len(found) <= BATCH_EVENTS_MAX else None
+
+
+def _read_usual(
+    body: bytes, decoder: "msgspec.json.Decoder[Any]", usual: Usual
+) -> tuple[Event, ...] | None:
+    if b"\\u" in body:
+        return None
+    events = []
     try:
-        read = _decoder_of(usual.document).decode(body)
-        if read.type != usual.event_type or _ENCODER.encode(read) != body or b"\\u" in body:
+        read = decoder.decode(body)
+        if _ENCODER.encode(read) != body:
             return None
-        time_ms = _time_ms(read.time)
+        for one in read if isinstance(read, list) else [read]:
+            sequence = int(one.sequence)
+            if one.type != usual.event_type or not 0 < sequence < 2**53:
+                return None
+            time_ms = _time_ms(one.time)
+            events.append(
+                Event(
+                    one.id,
+                    one.source,
+                    one.type,
+                    one.subject,
+                    time_ms,
+                    sequence,
+                    one.data,
+                    one.stream,
+                )
+            )
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    sequence = int(read.sequence)
-    if not 0 < sequence < 2**53:
-        return None
-    return Event(
-        read.id, read.source, read.type, read.subject, time_ms, sequence, read.data, read.stream
-    )
+    return tuple(events)
 
 
 @cache
 def _decoder_of(document: type[Struct]) -> "msgspec.json.Decoder[_Written[Any]]":
     return msgspec.json.Decoder(_Written[document])  # type: ignore[valid-type]
+
+
+@cache
+def _batch_decoder_of(document: type[Struct]) -> "msgspec.json.Decoder[list[_Written[Any]]]":
+    return msgspec.json.Decoder(list[_Written[document]])  # type: ignore[valid-type]
 
 
 _ENCODER = msgspec.json.Encoder()

@@ -25,7 +25,7 @@ ENTRY_KINDS: tuple[str, ...] = get_args(Kind)
 GENESIS = bytes(32)
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One thing that happened to one promotion."""
 
     kind: Kind

@@ -27,7 +27,6 @@ from sconto.terms.counting import (
     is_same_sharing,
     period_after,
     period_of,
-    shared,
     shared_counter,
     starts_at_ms,
 )
@@ -86,9 +85,10 @@ def _is_later_than_next(terms: Terms, name: str, at_ms: int) -> bool:
 def dispute(
     settling: Settling, entry: Entry, terms: Terms, allotment_ids: Sequence[str]
 ) -> str | None:
-    """Why a redemption is not paid from these parts of counters; None: `settle` will do it."""
-    if not allotment_ids and not shared(terms):
-        return None
+    """Why a redemption is not paid from these parts of counters; None: `settle` will do it.
+
+    Only where there are such parts, or the terms have limits that merchants share.
+    """
     parts = [settling.allotment(one) for one in allotment_ids]
     known = [part for part in parts if part is not None and _is_held(part, entry)]
     if len(known) < len(parts):

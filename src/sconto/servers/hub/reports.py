@@ -39,6 +39,7 @@ from sconto.store import reports
 from sconto.store.reports import Report, Reports, Used
 from sconto.store.writer import Tx
 from sconto.terms import Terms
+from sconto.terms.counting import shared
 from sconto.terms.model import TokenAccess, UniqueCodes
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ _Id100 = Annotated[str, Meta(pattern=r"^[!-~]{1,100}$(?!\n)")]
 _Id160 = Annotated[str, Meta(pattern=r"^[!-~]{1,160}$(?!\n)")]
 
 
-class ReportedEntry(Entry, frozen=True, kw_only=True, omit_defaults=True):
+class ReportedEntry(Entry, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """`sconto.ledger.Entry` with the bounds that a stranger must keep to."""
 
     kind: Literal["reserved", "refused", "redeemed", "released", "expired", "reversed"]
@@ -73,7 +74,7 @@ class ReportedEntry(Entry, frozen=True, kw_only=True, omit_defaults=True):
     reason: Annotated[str, Meta(max_length=64)] = ""
 
 
-class Reported(Struct, kw_only=True, omit_defaults=True):
+class Reported(Struct, kw_only=True, omit_defaults=True, gc=False):
     """Data of `sconto.journal.reported.v1`."""
 
     entry: ReportedEntry
@@ -121,6 +122,8 @@ class _Terms(NamedTuple):
     terms: Terms
     #: How often a token of them may be used.
     uses: int
+    #: Whether they have a limit that merchants share.
+    is_shared: bool
 
 
 def _uses_of(token: Used, terms: _Terms) -> int:
@@ -140,7 +143,11 @@ def _terms_of(hub: "Hub", tx: Tx, entry: Entry) -> _Terms:
     terms = hub.catalogue.terms(tx.connection, entry.terms_digest)
     if terms is None:
         raise NotFoundError("these terms are not of this hub", field="data.entry.terms_digest")
-    return _Terms(terms, uses_of(terms))
+    return _with_limits(terms)
+
+
+def _with_limits(terms: Terms) -> _Terms:
+    return _Terms(terms, uses_of(terms), bool(shared(terms)))
 
 
 def _check_terms(terms: Terms, entry: Entry) -> None:
@@ -209,7 +216,7 @@ def judge_again(hub: "Hub", tx: Tx, allotment_id: str) -> None:
             currency=report.currency,
             is_direct=True,
         )
-        judged.append((report, entry, _Terms(terms, uses_of(terms))))
+        judged.append((report, entry, _with_limits(terms)))
     known = Reports(tx, [entry for _, entry, _ in judged], hub.base.home.incarnation)
     for report, entry, promised in judged:
         parts = known.shared(entry.redemption_id)
@@ -231,7 +238,8 @@ def _judge(
         free = 1 if not taken else next(n for n in count(1) if n not in taken)
         use_number = free if free <= _uses_of(token, terms) else None
     why = _dispute(known, entry, terms.terms, token, use_number)
-    why = why or counters.dispute(known.parts, entry, terms.terms, parts)
+    if why is None and (parts or terms.is_shared):
+        why = counters.dispute(known.parts, entry, terms.terms, parts)
     spent = Amounts(1, entry.amount_minor)
     if why is None and not known.parts.settle(entry.allotment_id, spent, entry.redemption_id):
         why = "beyond_grant"
