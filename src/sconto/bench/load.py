@@ -113,6 +113,15 @@ def cpu_seconds(pid: int) -> float | None:
     return own + sum(cpu_seconds(int(child)) or 0.0 for child in children)
 
 
+def peak_mib(pid: int) -> float | None:
+    """The most memory that a process has had; None where that is not told."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if "VmHWM" in line)
+
+
 def requests_of(load: Load) -> Iterator[bytes]:
     """The requests, without end."""
     head = (

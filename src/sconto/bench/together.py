@@ -28,19 +28,21 @@ import sqlalchemy as sa
 from sconto.base.clock import day_of
 from sconto.base.keys import sign_compact
 from sconto.bench.figures import Figure, Options, at_most, say, within
-from sconto.bench.load import Load, Outcome, Place, cpu_seconds, run
+from sconto.bench.load import Load, Outcome, Place, cpu_seconds, peak_mib, run
 from sconto.demo.network import Network, Running, make_network
 from sconto.ledger import Entry
 from sconto.redemption import RECEIPT_TYPE
 from sconto.servers.config import load_home
 from sconto.servers.merchant import Merchant
-from sconto.store import exchange, ledger
+from sconto.store import books, exchange, ledger
 from sconto.store.database import open_engine
 from sconto.store.schema import budgets, inbox_streams
 from sconto.store.writer import Tx
 from sconto.terms import Terms, terms_digest, terms_from
 
 INGEST_TARGET = 20_000.0
+#: Rows per second below which it is given up.
+INGEST_LEAST = 500.0
 #: Times the latency with the hub there: "unchanged", as far as a median can tell.
 CUT_OFF_TARGET = 1.1
 SETTLED_TARGET_S = 30.0
@@ -96,7 +98,7 @@ async def _ingest(backlog: int) -> list[Figure]:
         last = begun + backlog
         cpu = cpu_seconds(_pid(hub)) or 0.0
         merchant.start()
-        until = time.monotonic() + WAIT_S
+        until = time.monotonic() + WAIT_S + backlog / INGEST_LEAST
         now = begun
         while now < last:
             if time.monotonic() > until:
@@ -107,8 +109,13 @@ async def _ingest(backlog: int) -> list[Figure]:
             now = await _received(engine, merchant.url)
         seconds = time.perf_counter() - first
         cpu = (cpu_seconds(_pid(hub)) or 0.0) - cpu
+        peaks = {"hub": peak_mib(_pid(hub)), "merchant": peak_mib(_pid(merchant))}
         spent = await _spent(engine)
+        with engine.connect() as connection:
+            faults = books.check(connection).faults
         engine.dispose()
+        if faults:
+            raise RuntimeError(f"the hub's books do not balance: {faults[0]}")
         if spent != backlog:
             raise RuntimeError(f"the hub settled {spent} of {backlog} reported redemptions")
     rows = backlog / seconds
@@ -121,6 +128,10 @@ async def _ingest(backlog: int) -> list[Figure]:
             holds=rows >= INGEST_TARGET,
         ),
         Figure(bench="hub_ingest_cpu", value=round(cpu / backlog * 1e6, 1), unit="us/row"),
+        *(
+            Figure(bench=f"hub_ingest_{name}_memory", value=round(peak or 0.0, 1), unit="MiB")
+            for name, peak in peaks.items()
+        ),
     ]
 
 

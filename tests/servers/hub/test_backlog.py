@@ -1,6 +1,6 @@
 """A merchant's backlog drains in order, each report once, a batch at a time.
 
-A million of them: `make bench-ledger ARGS="--backlog 1000000"`, with two processes.
+A million of them: `make bench-ledger ARGS="ingest --backlog 1000000"`, with two processes.
 """
 
 import asyncio
