@@ -10,7 +10,6 @@ from sconto.cli import authoring, demo, ledger, merchant, promotions, restore, w
 from sconto.cli.api import Api
 from sconto.cli.options import HomeOption, JsonOption, OptionalHome, UrlOption
 from sconto.cli.output import show
-from sconto.servers.config import load_home, lock_home
 from sconto.servers.scopes import SCOPES
 
 app = typer.Typer(
@@ -231,6 +230,7 @@ def _database() -> typer.Typer:
     @commands.command()
     def upgrade(home: HomeOption, as_json: JsonOption = False) -> None:
         """Bring the schema to this version; `serve` does it too."""
+        from sconto.servers.config import load_home, lock_home
         from sconto.store.database import migrate
 
         found = load_home(home)
@@ -242,6 +242,7 @@ def _database() -> typer.Typer:
     def check(home: HomeOption, as_json: JsonOption = False) -> None:
         """Check the journal's chain, and that the statistics are its fold."""
         from sconto.cli.setup import now_ms
+        from sconto.servers.config import load_home, lock_home
         from sconto.store import journal
         from sconto.store.writer import Store
 

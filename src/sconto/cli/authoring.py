@@ -10,26 +10,21 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 import typer
 
 from sconto.base.canonical import parse_json
 from sconto.base.clock import rfc3339, to_ms
-from sconto.base.documents import from_builtins
 from sconto.base.errors import InvalidInputError
 from sconto.base.money import format_money
-from sconto.cart import Cart, Evaluation, Holder, Promotion, encode_evaluation
-from sconto.cart import evaluate as evaluate_cart
-from sconto.cart.model import STRANGER, cart_from
-from sconto.cart.trial import holder_of_all
-from sconto.cart.words import in_words
 from sconto.cli.options import FILE_BYTES_MAX, JsonOption, read_bytes, read_document
 from sconto.cli.output import out, show
-from sconto.terms import Terms, terms_from, terms_schema
-from sconto.terms import lint as lint_terms
-from sconto.terms import sentence as sentence_of
+
+if TYPE_CHECKING:
+    from sconto.cart import Evaluation
+    from sconto.terms import Terms
 
 commands = typer.Typer(
     help="Terms in files: lint, read, try out; no server needed.", no_args_is_help=True
@@ -59,12 +54,14 @@ class Found(NamedTuple):
     """Terms and where they were."""
 
     place: str
-    terms: Terms
+    terms: "Terms"
 
 
 @commands.command()
 def lint(paths: TermsArgument, as_json: JsonOption = False) -> None:
     """What to look at again in terms; exit code 1 when there is something."""
+    from sconto.terms import lint as lint_terms
+
     found = read_terms(paths)
     every = [one.terms for one in found]
     findings = [
@@ -91,6 +88,8 @@ def sentence(
     as_json: JsonOption = False,
 ) -> None:
     """What each document promises, in one plain sentence."""
+    from sconto.terms import sentence as sentence_of
+
     said = {one.terms.promotion_id: sentence_of(one.terms, language) for one in read_terms(paths)}
     if as_json:
         show(said, as_json=True)
@@ -109,6 +108,9 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """What a cart gets of the promotions in files; with --json the whole evaluation."""
+    from sconto.cart import encode_evaluation
+    from sconto.cart.words import in_words
+
     result = _try_out(paths, cart, holder, stranger=stranger, at=at).evaluation
     if as_json:
         _say(encode_evaluation(result).decode())
@@ -132,6 +134,8 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Why each promotion applies, where each cent goes; or why it does not, and what is missing."""
+    from sconto.cart.words import in_words
+
     tried = _try_out(paths, cart, holder, stranger=stranger, at=at)
     lines = list(in_words(tried.evaluation))
     if as_json:
@@ -145,6 +149,8 @@ def explain(
 @commands.command()
 def schema(as_json: JsonOption = False) -> None:
     """The JSON Schema of terms, for editors; with --json in one line."""
+    from sconto.terms import terms_schema
+
     _say(json.dumps(terms_schema(), ensure_ascii=False, indent=None if as_json else 2))
 
 
@@ -178,6 +184,8 @@ def _files(path: Path) -> list[Path]:
 
 
 def _of_file(path: Path) -> Iterator[Found]:
+    from sconto.terms import terms_from
+
     value = parse_json(read_bytes(path), max_bytes=FILE_BYTES_MAX, what=str(path))
     if not isinstance(value, list):
         yield Found(str(path), terms_from(value, what=str(path)))
@@ -205,7 +213,7 @@ def _instant(text: str | None) -> int:
 class Tried(NamedTuple):
     """An evaluation and what it was made of."""
 
-    evaluation: Evaluation
+    evaluation: "Evaluation"
     terms: list[Found]
     at_ms: int
 
@@ -214,10 +222,15 @@ def _try_out(
     paths: list[Path], cart_path: Path, holder_path: Path | None, *, stranger: bool, at: str | None
 ) -> Tried:
     """Every promotion of the files is considered, not only what an index would find."""
+    from sconto.base.documents import from_builtins
+    from sconto.cart import Holder, Promotion, evaluate
+    from sconto.cart.model import STRANGER, cart_from
+    from sconto.cart.trial import holder_of_all
+
     if stranger and holder_path is not None:
         raise InvalidInputError("a stranger is no holder", field="--stranger")
     found = read_terms(paths)
-    cart: Cart = cart_from(read_document(cart_path), field="")
+    cart = cart_from(read_document(cart_path), field="")
     at_ms = _instant(at)
     promotions = [Promotion.of(one.terms) for one in found]
     if stranger:
@@ -226,7 +239,7 @@ def _try_out(
         holder = from_builtins(read_document(holder_path), Holder, what=str(holder_path))
     else:
         holder = holder_of_all(promotions, cart, at_ms=at_ms)
-    return Tried(evaluate_cart(cart, promotions, holder, at_ms=at_ms), found, at_ms)
+    return Tried(evaluate(cart, promotions, holder, at_ms=at_ms), found, at_ms)
 
 
 def _unheard(tried: Tried) -> Iterator[str]:
@@ -241,7 +254,7 @@ def _unheard(tried: Tried) -> Iterator[str]:
 
 def _say(line: str) -> None:
     """One line, as it is: rich would wrap and colour it."""
-    if out.is_terminal:
-        out.print(line, markup=False)
+    if out().is_terminal:
+        out().print(line, markup=False)
     else:
         sys.stdout.write(line + "\n")

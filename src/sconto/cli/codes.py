@@ -6,25 +6,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from sconto.base.errors import InvalidInputError, LocalError
 from sconto.cli.api import Api
 from sconto.cli.options import JsonOption, OptionalHome, UrlOption
 from sconto.cli.output import show
-from sconto.client import IMPORT_TIMEOUT_S
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 commands = typer.Typer(
     help="Unique codes: make, import, export by the million.", no_args_is_help=True
@@ -114,6 +107,8 @@ def import_(
     as_json: JsonOption = False,
 ) -> None:
     """Import codes that were made elsewhere; a file with a wrong line is refused as a whole."""
+    from sconto.client import IMPORT_TIMEOUT_S
+
     try:
         body = file.read_bytes()
     except OSError as error:
@@ -148,7 +143,17 @@ def _watch(api: Api, job: Any) -> Any:
 
 
 @contextmanager
-def _bar(name: str, total: int) -> Iterator[Progress]:
+def _bar(name: str, total: int) -> Iterator["Progress"]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
 import typer
@@ -20,8 +20,9 @@ from sconto.cli.options import (
     read_document,
 )
 from sconto.cli.output import show
-from sconto.frames import FrameOffer, build_frame, decode_bundle, encode_bundle, lint_files
-from sconto.servers.config import check_url, load_home
+
+if TYPE_CHECKING:
+    from sconto.frames import FrameOffer
 
 frame_commands = typer.Typer(help="Website frames: build, publish, withdraw.", no_args_is_help=True)
 SECONDS_PER_DAY = 86_400
@@ -58,6 +59,9 @@ def build(
     as_json: JsonOption = False,
 ) -> None:
     """Generate a frame with its signature from a folder and a list of promotions."""
+    from sconto.frames import build_frame, encode_bundle, lint_files
+    from sconto.servers.config import check_url, load_home
+
     found = load_home(home, "merchant")
     now_s = int(time.time())
     files = read_folder(folder)
@@ -93,6 +97,8 @@ def publish(
     as_json: JsonOption = False,
 ) -> None:
     """Distribute a built frame to its hub, through the merchant server."""
+    from sconto.frames import decode_bundle
+
     body = read_bytes(bundle)
     decode_bundle(body)
     show(Api(url, home).call("POST", "/v1/frames", body=body), as_json=as_json)
@@ -249,8 +255,10 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     return files
 
 
-def read_offers(path: Path) -> list[FrameOffer]:
+def read_offers(path: Path) -> list["FrameOffer"]:
     """The offers of a file; an `id` is made where there is none."""
+    from sconto.frames import FrameOffer
+
     listed = read_document(path)
     if not isinstance(listed, list):
         raise InvalidInputError("offers are a JSON list", field="--offers")

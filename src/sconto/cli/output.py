@@ -1,16 +1,25 @@
 """How a document is shown: as JSON, or as lines and tables for people."""
 
+import functools
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from sconto.base.errors import ScontoError
 
-out = Console(highlight=False, soft_wrap=True)
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+@functools.cache
+def out() -> "Console":
+    """Where text for people goes; made when there is some, since rich is slow to import."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
 
 
 def show(document: Any, *, as_json: bool) -> None:
@@ -23,9 +32,9 @@ def show(document: Any, *, as_json: bool) -> None:
         value = {"result": value}
     for name, part in value.items():
         if isinstance(part, list) and part and all(isinstance(one, dict) for one in part):
-            out.print(_table(name, part))
+            out().print(_table(name, part))
         else:
-            out.print(f"{name}: {_text(part)}", markup=False)
+            out().print(f"{name}: {_text(part)}", markup=False)
 
 
 def say_error(error: ScontoError) -> None:
@@ -36,7 +45,9 @@ def say_error(error: ScontoError) -> None:
     sys.stderr.write(" ".join(line.split()) + "\n")
 
 
-def _table(title: str, rows: list[dict[str, Any]]) -> Table:
+def _table(title: str, rows: list[dict[str, Any]]) -> "Table":
+    from rich.table import Table
+
     names = list(dict.fromkeys(name for row in rows for name in row))
     table = Table(*names, title=title, title_justify="left")
     for row in rows:
