@@ -3,6 +3,7 @@
 Shown at a merchant; the code is the same for all three. Who may see what is in wallet/test_tenants.
 """
 
+import re
 import secrets
 import time
 from typing import Any
@@ -391,6 +392,17 @@ async def test_signing_in_leads_nowhere_else(shop: Any, target: str) -> None:
 @pytest.mark.parametrize("target", ["/", "/orders", "/checkout?x=1&y=%2F%2Fevil", "/tokens#01J"])
 async def test_signing_in_leads_back_to_where_it_was_needed(shop: Any, target: str) -> None:
     assert (await sign_in(shop, target)).headers["location"] == target
+
+
+async def test_a_browser_finds_the_style_and_the_icon_of_a_page(shop: Any) -> None:
+    """Else each page would leave an error in the browser's console."""
+    page = (await shop.get("/login", key=None)).content.decode()
+    linked = re.findall(r'<link rel="(\w+)" href="([^"]+)">', page)
+    types = {}
+    for rel, path in linked:
+        reply = await shop.get(path, key=None)
+        types[rel] = (reply.status, reply.media_type.partition(";")[0])
+    assert types == {"stylesheet": (200, "text/css"), "icon": (200, "image/svg+xml")}
 
 
 async def test_every_page_has_the_headers_that_keep_it_safe(shop: Any) -> None:

@@ -20,7 +20,11 @@ from sconto.servers.principal import SESSION_COOKIE
 
 HTML = "text/html; charset=utf-8"
 FOLDER = Path(__file__).parent
-STATIC_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+STATIC_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
 
 #: What stands in the bar of each kind of server.
 LINKS = {
