@@ -12,6 +12,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.exc import IntegrityError
 
 from sconto.base.errors import InvalidInputError, UnavailableError
@@ -96,6 +97,11 @@ def test_migrations_and_create_all_agree_to_the_letter(database_url: str) -> Non
     created = schema_of(database_url)
     del created["alembic_version"]
     assert migrated == created
+
+
+def test_the_newest_version_is_the_last_migration() -> None:
+    folder = ScriptDirectory(str(Path(database.__file__).parent / "migrations"))
+    assert folder.get_heads() == [database.newest_version()]
 
 
 def test_data_survives_another_migration(

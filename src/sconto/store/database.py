@@ -13,8 +13,6 @@ from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 
@@ -136,14 +134,40 @@ def _sqlite(path: Path, *, read_only: bool) -> Engine:
     return engine
 
 
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def newest_version() -> str:
+    """The schema's newest version: migrations are numbered by the start of their file's name."""
+    return max(file.name for file in (_MIGRATIONS / "versions").glob("*.py")).partition("_")[0]
+
+
 def migrate(url: str) -> None:
     """Bring the schema of a database to the newest version; nothing happens when it is there."""
     engine = open_engine(url)
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     try:
         with connect(engine) as connection, connection.begin():
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            if _version(connection) != newest_version():
+                _upgrade(connection)
     finally:
         engine.dispose()
+
+
+def _version(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return found
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    from alembic import command  # takes longer to import than most servers need it for
+    from alembic.config import Config
+
+    if connection.dialect.name == "postgresql":  # one step may take long, and nobody waits for it
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
