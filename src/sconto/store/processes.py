@@ -25,6 +25,7 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
+from sconto.base.errors import UnavailableError
 from sconto.store.prepared import Prepared
 
 log = logging.getLogger("sconto.store")
@@ -144,6 +145,8 @@ class News:
             try:
                 self._heard(change)
                 return
+            except UnavailableError as error:
+                log.warning("a change was not taken up", extra={"why": str(error)})
             except Exception:
                 log.exception("a change was not taken up", extra={"what": " ".join(change)})
             change = ANYTHING

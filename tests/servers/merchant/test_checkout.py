@@ -7,8 +7,10 @@ import pytest
 
 from sconto.base.canonical import digest, parse_json
 from sconto.base.clock import rfc3339
+from sconto.base.errors import UnavailableError
 from sconto.base.keys import KeySet, verify_compact
 from sconto.redemption import RECEIPT_TYPE
+from sconto.servers import merchant
 from sconto.servers.merchant.reservations import expire_overdue
 
 pytestmark = pytest.mark.anyio
@@ -186,6 +188,26 @@ async def test_an_overdue_reservation_is_given_back_by_the_sweeper(
     next_one = await shop.post("/v1/redemptions", {"order_id": "o-2", "cart": make_cart()})
     assert next_one["discount_minor"] == OFF
     shop.audit()
+
+
+async def test_a_database_that_is_away_is_no_mistake_of_ours(
+    shop: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What expires is tried again, and the log says why in one line, without a traceback."""
+    tried = asyncio.Semaphore(0)
+
+    async def away(_: Any) -> None:
+        tried.release()
+        raise UnavailableError("the database does not answer", code="storage_unavailable")
+
+    monkeypatch.setattr(merchant, "EXPIRY_PERIOD_S", 0)
+    monkeypatch.setattr(merchant.reservations, "expire_overdue", away)
+    expiring = asyncio.create_task(shop.server._expire())
+    for _ in range(3):
+        await tried.acquire()
+    expiring.cancel()
+    said = [record for record in caplog.records if "not expired" in record.message]
+    assert len(said) >= 2 and not any(record.exc_info for record in said)
 
 
 async def test_the_sweeper_runs_by_itself(shop: Any, make_cart: Any, clock: Any) -> None:

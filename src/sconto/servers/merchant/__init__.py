@@ -29,6 +29,7 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping
 
+from sconto.base.errors import UnavailableError
 from sconto.base.ids import ID_RANDOM_BYTES, new_id
 from sconto.ledger import Amounts
 from sconto.servers import admin, authoring, promotions
@@ -198,5 +199,7 @@ class Merchant:
                 await closing.finish(self)
                 await asking.provide(self)
                 await limiting.forget_ended(self)
+            except UnavailableError as error:
+                log.warning("reservations not expired; trying again", extra={"why": str(error)})
             except Exception:
                 log.exception("reservations could not be expired; trying again")

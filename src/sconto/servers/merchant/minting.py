@@ -84,6 +84,9 @@ class Mint:
                     again_s = None if self._store.process is None else LOOK_AGAIN_S
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._wake.wait(), again_s)
+            except UnavailableError as error:
+                log.warning("unique codes wait; trying again", extra={"why": str(error)})
+                await asyncio.sleep(RETRY_S)
             except Exception:
                 log.exception("a job of unique codes failed; trying again")
                 await asyncio.sleep(RETRY_S)
