@@ -92,7 +92,7 @@ def _empty_store(url: str, clock: Clock) -> Iterator[Store]:
     engine = open_engine(url)
     with engine.begin() as connection:
         for table in reversed(metadata.sorted_tables):
-            connection.execute(sa.delete(table))
+            connection.exec_driver_sql(f'DELETE FROM "{table.name}"')  # no time to compile it
     engine.dispose()
     store = Store(url, source=SOURCE, clock=clock)
     yield store

@@ -18,8 +18,9 @@ def test_two_days_are_replayed_exactly_though_the_hub_is_killed_half_way(tmp_pat
     journey = load_journey((date(2017, 10, 30), date(2017, 10, 31)))
     redeemed = [key for basket in journey.baskets for key in basket.redemptions]
     summary = tmp_path / "summary.json"
+    shorter = "from sconto.cli import demo_run, main; demo_run.HUB_AWAY_S = 5; main()"
     done = subprocess.run(
-        [sys.executable, "-m", "sconto", "demo", "--once", "--days", "2", "--kill-hub",
+        [sys.executable, "-c", shorter, "demo", "--once", "--days", "2", "--kill-hub",
          "--summary", str(summary)],
         cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip

@@ -21,6 +21,7 @@ import pytest
 import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import make_url
+from tests.servers.counts import rows_of
 
 from sconto.base.canonical import ni
 from sconto.base.clock import rfc3339
@@ -83,9 +84,14 @@ def migrated_postgres(postgres_url: str) -> str:
 @pytest.fixture
 def postgres_database(migrated_postgres: str) -> str:
     with _administrator(migrated_postgres) as connection:
-        for table in reversed(schema.metadata.sorted_tables):
-            connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table.name)))
+        connection.execute(_EMPTY_ALL)
     return migrated_postgres
+
+
+_EMPTY_ALL = sql.SQL("; ").join(
+    sql.SQL("DELETE FROM {}").format(sql.Identifier(table.name))
+    for table in reversed(schema.metadata.sorted_tables)
+)
 
 
 def _administrator(url: str) -> psycopg.Connection:
@@ -219,10 +225,7 @@ class Served:
     def rows(self) -> dict[str, int]:
         """How many rows each table has."""
         with self.store.read() as connection:
-            return {
-                table.name: connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
-                for table in schema.metadata.sorted_tables
-            }
+            return rows_of(connection)
 
     def entries(self, kind: str | None = None) -> list[Any]:
         """The journal, or its entries of a kind."""

@@ -15,6 +15,7 @@ import httpx
 import msgspec
 import pytest
 import sqlalchemy as sa
+from tests.servers.counts import rows_of
 
 from sconto.base.clock import MS_PER_SECOND, day_of
 from sconto.base.keys import KeySet, SigningKey
@@ -30,7 +31,6 @@ from sconto.servers.hub import Hub
 from sconto.servers.principal import make_api_key
 from sconto.statistics import Counters
 from sconto.store import access, exchange, journal, reports
-from sconto.store.schema import metadata
 from sconto.store.writer import Tx
 from sconto.terms import terms_digest, terms_from
 from sconto.tokens import TokenClaims, make_key_proof, verify_token
@@ -297,12 +297,7 @@ class World:
     def rows(self) -> dict[str, int]:
         """How many rows each table has, where any; of the outbox, how many it ever had."""
         with self.hub.base.store.read() as connection:
-            counts = {
-                table.name: connection.execute(
-                    sa.select(sa.func.count()).select_from(table)
-                ).scalar_one()
-                for table in metadata.sorted_tables
-            }
+            counts = rows_of(connection)
             counts["outbox"] = sum(s.last_sequence for s in exchange.streams(connection))
         return {name: count for name, count in counts.items() if count}
 

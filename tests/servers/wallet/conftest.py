@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-import sqlalchemy as sa
+from tests.servers.counts import rows_of
 
 from sconto.base.keys import SigningKey
 from sconto.frames import Frame, FrameOffer, build_frame, encode_bundle, frame_key
@@ -26,7 +26,7 @@ from sconto.servers.merchant import Merchant
 from sconto.servers.principal import make_api_key
 from sconto.servers.wallet import Wallet
 from sconto.statistics import Counters
-from sconto.store import access, exchange, journal, schema
+from sconto.store import access, exchange, journal
 from sconto.terms import terms_digest, terms_from
 
 HUB = "https://hub.example"
@@ -145,10 +145,7 @@ class Served:
     def rows(self) -> dict[str, int]:
         """How many rows each table has."""
         with self.store.read() as connection:
-            return {
-                table.name: connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
-                for table in schema.metadata.sorted_tables
-            }
+            return rows_of(connection)
 
     def totals(self) -> Counters:
         """Statistics over everything, which are a recount of the journal."""
