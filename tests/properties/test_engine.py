@@ -285,6 +285,7 @@ def test_the_parts_sum_to_the_whole_and_nothing_falls_below_its_floor(
 
 def check_sums(cart: Cart, found: Evaluation) -> None:
     by_line: dict[str | None, int] = {}
+    units: dict[str | None, int] = {}
     for one in found.applied:
         assert one.amount_minor == sum(part.amount_minor for part in one.allocations)
         assert len({part.line_id for part in one.allocations}) == len(one.allocations)
@@ -293,12 +294,14 @@ def check_sums(cart: Cart, found: Evaluation) -> None:
         for part in one.allocations:
             assert part.amount_minor > 0
             by_line[part.line_id] = by_line.get(part.line_id, 0) + part.amount_minor
+            units[part.line_id] = units.get(part.line_id, 0) + (part.quantity or 0)
     lines = {line.id: line for line in cart.lines}
     assert sorted(lines) == [line.line_id for line in found.lines]
     for total in found.lines:
         line = lines[total.line_id]
         assert total.amount_minor == line.initial_minor
         assert total.discount_minor == by_line.get(line.id, 0)
+        assert units.get(line.id, 0) <= line.quantity, "a unit takes part once"
         floor = (
             0 if line.gift_of else min(line.floor_price_minor * line.quantity, line.initial_minor)
         )

@@ -148,8 +148,10 @@ class State(Struct, eq=False, gc=False):
     def use_units(self, line: int, units: int, value_minor: int, amount_minor: int) -> None:
         """Use open units worth `value_minor` and take `amount_minor` from them."""
         before, value = self.used.get(line, (0, 0))
-        self.used[line] = (before + units, value + value_minor - amount_minor)
         self.left[line] -= amount_minor
+        # Where each line has its own best, units were valued before others took their part.
+        value = max(0, min(value + value_minor - amount_minor, self.left[line]))
+        self.used[line] = (before + units, value)
 
     def open_units(self, line: int, quantity: int) -> tuple[int, int]:
         """Units that are not used yet, and what is left of their price."""

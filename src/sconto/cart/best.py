@@ -14,6 +14,7 @@ from sconto.cart.lanes import Lane
 from sconto.cart.price import Draft
 from sconto.cart.promotion import Application
 from sconto.cart.turns import Blocked, Outcome, Progress, conflict_of, key_of, turn
+from sconto.cart.units import part_of
 
 #: A search over so many promotions always finishes: it has fewer than `NODES_MAX` nodes.
 EXACT_MAX = 12
@@ -163,7 +164,12 @@ def run_best_of_item(
             outcome.blocked.append((application, conflict))
             continue
         won = {line for line in lines if winners[line][1] == number}
-        progress.take(application, _only(draft, won, set(lines)), lane)
+        draft = _only(draft, won, set(lines))
+        user = _user_of_its_units(draft, basket, progress)
+        if user is not None:
+            outcome.blocked.append((application, Blocked(ReasonCode.BEATEN, user)))
+            continue
+        progress.take(application, draft, lane)
 
 
 def _per_line(draft: Draft) -> dict[int | None, int]:
@@ -180,8 +186,29 @@ def _per_line(draft: Draft) -> dict[int | None, int]:
 def _only(draft: Draft, won: set[int | None], all_lines: set[int | None]) -> Draft:
     """The draft on the lines that it won; units bought for lost ones stay used."""
     lost = all_lines - won
-    draft.amounts = {line: amount for line, amount in draft.amounts.items() if line in won}
-    draft.uses = [use for use in draft.uses if use[0] not in lost or not use[3]]
-    if None in lost:
-        draft.shipping = 0
+    for one in (draft, *draft.parts):
+        one.amounts = {line: amount for line, amount in one.amounts.items() if line in won}
+        one.uses = [use for use in one.uses if use[0] not in lost or not use[3]]
+        if None in lost:
+            one.shipping = 0
     return draft
+
+
+def _user_of_its_units(draft: Draft, basket: Basket, progress: Progress) -> str | None:
+    """Which promotion of this lane has used units that the draft counts on; None: they are open.
+
+    Units that are open are valued anew, by what those before it left of their lines.
+    """
+    later = progress.state.copy()
+    for one in draft.parts or (draft,):
+        uses = []
+        for line, units, _, amount in one.uses:
+            count, value = later.open_units(line, basket.quantities[line])
+            if units > count:
+                users = [x for x in progress.taken if line in {use[0] for use in x.draft.uses}]
+                return users[-1].application.promotion.promotion_id
+            uses.append((line, units, part_of(value, units, count), amount))
+            later.use_units(*uses[-1])
+        one.uses = uses
+        Draft(one.amounts).commit(later)
+    return None

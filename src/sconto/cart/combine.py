@@ -107,7 +107,8 @@ def _with_exclusives(
         outcome.blocked += [(a, lost) for a in alone if id(a) not in refused_now]
         return outcome
     _, winner, draft = best
-    result = Outcome(Progress(State.start(basket)))
+    # Where the others' best is not proven, neither is that this one gives more.
+    result = Outcome(Progress(State.start(basket)), is_exact=outcome.is_exact)
     result.progress.take(winner, draft, lane_of(winner.promotion, by_name))
     lost = Blocked(ReasonCode.EXCLUSIVE, winner.promotion.promotion_id)
     taken = {id(taken.application) for taken in outcome.progress.taken}

@@ -156,6 +156,10 @@ def _answer(basket: Basket, outcome: Outcome, unknown: list[Refusal]) -> Evaluat
         "the allocations sum to what is taken off",
     )
     invariant(min(left, default=0) >= 0 and end.shipping >= 0, "nothing costs less than nothing")
+    invariant(
+        min([one.amount_minor for one in applied], default=0) >= 0,
+        "no discount makes anything dearer",
+    )
     return Evaluation(
         basket.cart.currency,
         applied,

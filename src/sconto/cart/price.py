@@ -5,6 +5,7 @@ Each benefit of the terms becomes one small object. `price` adds to a `Draft` wh
 rounded half-up once for each benefit and then split. Benefits that use units are in `units.py`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal, Protocol
 
@@ -39,6 +40,9 @@ class Draft(Struct, eq=False, gc=False):
     more: tuple[int, str | None] | None = None
     #: Why nothing is given, where nothing is.
     unmet: list[Unmet] = []
+    #: What each benefit takes, where there are several: in their order, for what is left of units
+    #: that one has used depends on it.
+    parts: list["Draft"] = []
 
     @property
     def amount_minor(self) -> int:
@@ -53,6 +57,10 @@ class Draft(Struct, eq=False, gc=False):
 
     def commit(self, state: State) -> None:
         """Take it."""
+        if self.parts:
+            for part in self.parts:
+                part.commit(state)
+            return
         left = state.left
         if state.used:
             for line, amount in self.amounts.items():
@@ -71,13 +79,16 @@ class Draft(Struct, eq=False, gc=False):
 
     def add(self, other: "Draft") -> None:
         """Join what the promotion's next benefit gives."""
+        self.parts.append(other)
         for line, amount in other.amounts.items():
             self.amounts[line] = self.amounts.get(line, 0) + amount
         self.uses += other.uses
         self.lowest |= other.lowest
         self.shipping += other.shipping
         self.gifts += other.gifts
-        self.gift_amounts |= other.gift_amounts
+        for line_id, (units, amount) in other.gift_amounts.items():
+            had_units, had = self.gift_amounts.get(line_id, (0, 0))
+            self.gift_amounts[line_id] = (had_units + units, had + amount)
         self.rewards += other.rewards
         self.unmet += other.unmet
         self.more = self.more or other.more
@@ -110,7 +121,7 @@ def rooms_of(basket: Basket, state: State, lines: list[int]) -> list[int]:
     return [max(0, left[i] - floors[i]) for i in lines]
 
 
-class LinePricer:
+class LinePricer(ABC):
     """What all benefits on whole lines share."""
 
     method: Literal["each", "across"] = "across"
@@ -126,9 +137,9 @@ class LinePricer:
             return [convert(amounts[i], factors[i]) for i in lines]
         return [amounts[i] for i in lines]
 
+    @abstractmethod
     def parts(self, basket: Basket, lines: list[int], bases: list[int]) -> list[int] | int:
         """Off each line, or one amount to be shared by value; before rooms are looked at."""
-        raise NotImplementedError
 
     def weights(self, basket: Basket, lines: list[int], bases: list[int]) -> list[int]:
         return bases

@@ -108,18 +108,16 @@ def turn(
 
 def _price(promotion: Compiled, basket: Basket, state: State) -> Draft:
     """One benefit after the other, each on what the one before left."""
+    later = state.copy()
+    later.closed = state.closed
     draft = Draft()
-    first, *others = promotion.pricers
-    first.price(basket, state, draft)
-    if others:
-        later = state.copy()
-        later.closed = state.closed
-        draft.commit(later)
-        for pricer in others:
-            more = Draft()
-            pricer.price(basket, later, more)
-            more.commit(later)
-            draft.add(more)
+    for number, pricer in enumerate(promotion.pricers):
+        more = Draft()
+        pricer.price(basket, later, more)
+        more.commit(later)
+        draft.add(more)
+        if number == 0:
+            draft.method = more.method
     return draft
 
 

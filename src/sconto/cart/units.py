@@ -23,7 +23,7 @@ ROUNDING_DRIFT_MINOR = 9
 class Units:
     """The open units of one line, and how much they are worth."""
 
-    __slots__ = ("count", "floor", "line", "mask", "rate", "value")
+    __slots__ = ("count", "floor", "line", "mask", "rate", "spare", "value")
 
     def __init__(self, basket: Basket, state: State, line: int, initial: bool) -> None:
         quantity = basket.quantities[line]
@@ -32,6 +32,8 @@ class Units:
         #: What a benefit is computed on: price of `rate[1]` units.
         self.rate = (basket.initial[line], quantity) if initial else (self.value, self.count)
         self.floor = basket.lines[line].floor_price_minor
+        #: What the whole line has above its floor: whole-line discounts may have taken it.
+        self.spare = state.left[line] - basket.floors[line]
         self.mask = 0
 
     def price_key(self) -> Fraction | int:
@@ -41,18 +43,19 @@ class Units:
 
     def worth(self, units: int) -> int:
         """What is left of the price of so many units."""
-        return _part(self.value, units, self.count)
+        return part_of(self.value, units, self.count)
 
     def base_of(self, units: int) -> int:
         """What a benefit on so many units is computed on."""
-        return _part(self.rate[0], units, self.rate[1])
+        return part_of(self.rate[0], units, self.rate[1])
 
     def room(self, units: int) -> int:
         """What can be taken from so many units."""
-        return max(0, self.worth(units) - self.floor * units)
+        return max(0, min(self.worth(units) - self.floor * units, self.spare))
 
 
-def _part(amount: int, units: int, of: int) -> int:
+def part_of(amount: int, units: int, of: int) -> int:
+    """What so many of the units cost that cost the amount together, rounded half-up."""
     return amount if units == of else (2 * amount * units + of) // (2 * of)
 
 

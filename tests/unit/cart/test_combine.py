@@ -83,6 +83,17 @@ class TestExclusive:
         assert told(try_out("a 9000", points)) == {"e": "0"}
         assert told(try_out("a 9000", points, off("o", 1))) == {"e": "exclusive by o", "o": "1"}
 
+    def test_to_give_more_than_a_best_that_is_not_proven_is_not_proven_either(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lane = Lane(name="order", mode="best")
+        pair = [off(name, 300, combination={"mode": "compete"}) for name in "pq"]
+        index = PromotionIndex([*pair, alone("e", 900)], lanes=[lane])
+        for nodes, method in ((best_module.NODES_MAX, "exact"), (0, "heuristic")):
+            monkeypatch.setattr(best_module, "NODES_MAX", nodes)
+            found = evaluate(cart_of("a 9000"), index, at_ms=0)
+            assert (told(found)["e"], found.method) == ("900", method)
+
 
 class TestInOrder:
     def test_the_first_is_named_to_all_others_of_its_lane_only(self) -> None:
