@@ -1,4 +1,4 @@
-"""Where each cent goes: an amount over lines, and a discount over those who pay it.
+"""Stage 5, allocate: where each cent goes, of an amount over lines and over those who pay it.
 
 Every split is by largest remainder. Ties go to the earlier line, and lines are in the order of
 their ids, so that it does not matter how the cart was sorted. The parts always sum to the whole.
@@ -68,21 +68,3 @@ def share_funding(amount_minor: int, funding: Funding) -> tuple[FundingPart, ...
     return tuple(
         FundingPart(share.party, part) for share, part in zip(funding.shares, parts, strict=True)
     )
-
-
-def share_by_line(allocations: Sequence[int], funding: Sequence[int]) -> list[list[int]]:
-    """What each party pays of each line: rows sum to the lines, columns to the parties.
-
-    Line by line, by largest remainder over what each party has still to pay.
-
-    >>> share_by_line([161, 53, 86], [210, 90])
-    [[113, 48], [37, 16], [60, 26]]
-    """
-    invariant(sum(allocations) == sum(funding), "the parties pay what the lines get")
-    left = list(funding)
-    rows = []
-    for amount in allocations:
-        row = split(amount, left)
-        left = [had - part for had, part in zip(left, row, strict=True)]
-        rows.append(row)
-    return rows

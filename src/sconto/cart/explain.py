@@ -47,7 +47,7 @@ def applied(taken: Taken, basket: Basket, end: State) -> Applied:
         application.token_id,
         application.code,
         tuple(allocations),
-        share_funding(amount, terms.funding) if terms.funding.shares else (),
+        share_funding(amount, terms.funding),
         tuple(draft.gifts),
         tuple(rewards),
     )

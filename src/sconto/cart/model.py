@@ -4,6 +4,7 @@ In: JSON of a checkout, or values made in Python; both are checked alike. All am
 units of the cart's currency, with or without tax as `prices_include_tax` says.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -150,9 +151,4 @@ def cart_from(value: object, *, field: str = "cart") -> Cart:
 
 
 def _twice(ids: Iterator[str]) -> str:
-    seen: set[str] = set()
-    for name in ids:
-        if name in seen:
-            return name
-        seen.add(name)
-    return ""
+    return next(name for name, times in Counter(ids).items() if times > 1)

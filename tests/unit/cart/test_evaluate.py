@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from sconto.base.errors import InvalidInputError, InvariantError
 from sconto.cart import (
     Cart,
+    HeldCode,
     HeldToken,
     Holder,
     Lane,
@@ -19,7 +20,7 @@ from sconto.cart import (
     encode_evaluation,
     evaluate,
 )
-from sconto.cart.allocate import allocate, share_by_line
+from sconto.cart.allocate import allocate
 from sconto.cart.basket import State
 from sconto.cart.evaluation import Applied
 from sconto.cart.index import Without
@@ -87,6 +88,10 @@ class TestDoor:
     def test_lanes_are_checked(self) -> None:
         with pytest.raises(ValueError, match="scope"):
             Lane(name="x", scope="item")
+        for lanes in ([], [Lane(name="x"), Lane(name="x", mode="first")]):
+            with pytest.raises(InvalidInputError) as error:
+                PromotionIndex(lanes=lanes)
+            assert error.value.field == "lanes"
 
 
 class TestLookup:
@@ -193,6 +198,27 @@ class TestLookup:
         token = HeldToken(token_id="t", terms_digest=coded.digest)
         found = try_out("a 500", coded, holder=Holder(proven=True, tokens=(token,)))
         assert [r.code for r in found.refused] == [ReasonCode.PROMOTION_UNKNOWN]
+
+    @pytest.mark.parametrize(
+        ("terms", "is_used", "said"),
+        [
+            ("unique", False, "applies"),
+            ("unique", True, ReasonCode.CODE_USED),
+            ("public", False, ReasonCode.CODE_UNKNOWN),
+            ("gone", False, ReasonCode.CODE_UNKNOWN),
+        ],
+    )
+    def test_a_unique_code_opens_only_terms_of_unique_codes_and_once(
+        self, terms: str, is_used: bool, said: str
+    ) -> None:
+        kinds = {"unique": {"type": "unique_codes"}, "public": {"type": "code", "code": "other"}}
+        every = {name: promotion_of(name, benefit=OFF, access=kind) for name, kind in kinds.items()}
+        digest = every[terms].digest if terms in every else "sha-256=:gone:"
+        held = HeldCode(code="a-b", terms_digest=digest, is_used=is_used)
+        holder = Holder(proven=True, codes=(held,))
+        found = try_out("a 500", *every.values(), holder=holder, codes=["AB"])
+        told = [r.code for r in found.refused] + ["applies"] * len(found.applied)
+        assert told == [said]
 
     def test_a_token_twice_and_a_token_of_the_control_group(self) -> None:
         one = promotion_of(benefit=OFF, access=TOKEN)
@@ -540,13 +566,6 @@ class TestInvariants:
         state.take_line(0, 24)
         assert state.left == [216]
         assert state.open_units(0, 3) == (2, 180)
-
-    def test_funders_and_lines_agree_to_the_cent(self) -> None:
-        rows = share_by_line([1, 1, 1, 98], [34, 33, 34])
-        assert [sum(row) for row in rows] == [1, 1, 1, 98]
-        assert [sum(column) for column in zip(*rows, strict=True)] == [34, 33, 34]
-        with pytest.raises(InvariantError):
-            share_by_line([1], [2])
 
     def test_our_own_mistakes_are_loud(self) -> None:
         with pytest.raises(InvariantError):

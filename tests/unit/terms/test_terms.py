@@ -171,6 +171,11 @@ def test_terms_made_in_python_are_bounded_when_they_are_encoded() -> None:
     assert error.value.code == "too_large"
 
 
+def test_text_without_a_canonical_form_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="canonical"):
+        encode_terms(msgspec.structs.replace(terms_from(GOOD), title="half of \ud83c"))
+
+
 def test_the_budget_is_what_limits_the_promotion_as_a_whole_for_ever() -> None:
     limits = [
         {"uses": 100},
