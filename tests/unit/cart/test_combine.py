@@ -94,6 +94,21 @@ class TestExclusive:
             found = evaluate(cart_of("a 9000"), index, at_ms=0)
             assert (told(found)["e"], found.method) == ("900", method)
 
+    @pytest.mark.parametrize(
+        ("named", "lanes", "found_in"),
+        [
+            ("first", ["first", "order", "last"], "first"),
+            ("unheard", ["first", "order", "last"], "order"),
+            ("unheard", ["first", "last"], "last"),
+        ],
+    )
+    def test_it_applies_in_the_lane_it_names_or_in_that_of_its_benefits_or_in_the_last(
+        self, named: str, lanes: list[str], found_in: str
+    ) -> None:
+        one = off("e", 9, combination={"exclusive": True, "lane": named})
+        index = PromotionIndex([one], lanes=[Lane(name=name) for name in lanes])
+        assert [a.lane for a in evaluate(cart_of("a 100"), index, at_ms=0).applied] == [found_in]
+
 
 class TestInOrder:
     def test_the_first_is_named_to_all_others_of_its_lane_only(self) -> None:
@@ -203,6 +218,17 @@ class TestBest:
         found = evaluate(cart_of("a 100"), index, at_ms=0)
         assert told(found) == {"p": "20", "q": "beaten by p"}
         assert [u.missing for u in found.refused[0].unmet] == [10]
+
+    @pytest.mark.parametrize("scope", ["order", "item"])
+    def test_a_lane_before_it_does_not_compete(self, scope: Any) -> None:
+        early = off("e", 5, combination={"lane": "early", "mode": "compete"})
+        pair = [off(n, a, combination={"mode": "compete"}) for n, a in (("p", 1), ("q", 2))]
+        index = PromotionIndex(
+            [early, *pair],
+            lanes=[Lane(name="early"), Lane(name="order", mode="best", scope=scope)],
+        )
+        found = evaluate(cart_of("a 100"), index, at_ms=0)
+        assert told(found) == {"e": "5", "p": "beaten by q", "q": "2"}
 
     def test_one_cent_is_worth_taking(self) -> None:
         compete = {"mode": "compete"}
