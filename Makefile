@@ -13,6 +13,7 @@ STAMP  := $(VENV)/.made
 PYTEST := $(BIN)/python -m pytest
 BENCH  := $(BIN)/python -m sconto.bench
 PEERS  := .venv-bench
+COMPILED := build/compiled
 SIM    := $(BIN)/python -m sconto.simulate
 RIGS   := $(BIN)/python -m sconto.torture
 DOCS   := $(wildcard README.md docs)
@@ -22,11 +23,11 @@ LOCK    = --quiet --universal --python-version 3.11 --fork-strategy fewest --gen
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test check format-check lint types layers fmt bench bench-engine bench-ledger sim torture docs lock venv clean
+.PHONY: help demo serve test check format-check lint types layers fmt bench bench-engine bench-ledger sim torture docs wheel test-compiled lock venv clean
 
 help: ## list the targets (this list)
 	@echo "Usage: make TARGET [ARGS='...'] [PYTHON=python3.12]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## the whole network on real data; ARGS=--once stops when done, ARGS="--once --full" replays the whole year
 	$(BIN)/sconto demo $(ARGS)
@@ -59,6 +60,7 @@ bench: $(STAMP) ## every benchmark, one JSON object a line
 	$(BENCH) $(ARGS)
 
 bench-engine: $(STAMP) $(PEERS)/.made bench-peers/node_modules/.made ## the promotion engine beside others; ARGS=--million a larger set too
+	@$(MAKE) --no-print-directory $(COMPILED)/.made || echo "It could not be compiled: left out" >&2
 	$(BENCH).engine $(ARGS)
 
 bench-ledger: $(STAMP) ## redemptions beside the naive way, on both databases; ARGS=sqlite one part of it
@@ -72,6 +74,12 @@ torture: $(STAMP) ## real servers, killed, cut off and starved, some as root onl
 
 docs: $(STAMP) ## run every code block of the README and of docs/
 	$(PYTEST) $(DOCS) $(ARGS)
+
+wheel: $(STAMP) ## a wheel for this machine with the engine compiled, into dist/; needs a C compiler and two minutes
+	HATCH_BUILD_HOOKS_ENABLE=1 $(BIN)/python -m hatchling build -t wheel
+
+test-compiled: $(COMPILED)/.made ## the engine's tests, run with the compiled package
+	PYTHONPATH=$(COMPILED) $(PYTEST) -n $(WORKERS) tests/unit/cart tests/properties/test_engine.py $(ARGS)
 
 lock: $(STAMP) ## resolve the dependencies into requirements/*.lock; ARGS=--upgrade takes newer ones
 	$(BIN)/uv pip compile pyproject.toml $(LOCK) -o requirements/runtime.lock
@@ -93,6 +101,13 @@ $(STAMP): requirements/dev.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The compiled package, unpacked where only those find it who are told.
+$(COMPILED)/.made: pyproject.toml hatch_build.py $(shell find src -name '*.py') | $(STAMP)
+	@rm -rf build
+	HATCH_BUILD_HOOKS_ENABLE=1 $(BIN)/python -m hatchling build -t wheel -d build
+	@$(BIN)/python -m zipfile -e build/*.whl $(COMPILED)
 	@touch $@
 
 # Other engines, for `bench-engine` only. What cannot be had is left out, and the benchmark says so.

@@ -7,6 +7,7 @@ Each rule is a function from a module to complaints, and each is shown to be abl
 
 import ast
 import re
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,11 @@ RANDOM_NAMES = frozenset(["uuid1", "uuid4", "urandom", "token_bytes", "token_hex
 
 #: What `sconto.client` may know of the package (it is published to retailers' programs).
 CLIENT_ROOMS = frozenset({"base", "terms", "tokens", "client"})
+
+#: Modules that a compiled wheel has compiled, as paths below SOURCE.
+PROJECT = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())
+HOOKS = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]
+COMPILED = frozenset(f"{name}.py" for name in HOOKS["custom"]["modules"].split())
 
 MARKER = re.compile(r"\b(TODO|FIXME|XXX)\b")
 
@@ -185,6 +191,15 @@ def client_knows_little(module: Module) -> Iterator[str]:
             yield module.complaint(node, f"sconto.client may not import {name}")
 
 
+def no_class_options(module: Module) -> Iterator[str]:
+    """No `frozen=True` and the like in a class statement that is compiled: mypyc forgets them."""
+    if module.path not in COMPILED:
+        return
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ClassDef) and node.keywords:
+            yield module.complaint(node, "inherit the options from a kind in cart/records.py")
+
+
 #: Each rule with snippets that it must refuse and snippets that it must pass, all in `place`.
 SHOWN: list[tuple[Rule, str, list[str], list[str]]] = [
     (
@@ -240,6 +255,12 @@ SHOWN: list[tuple[Rule, str, list[str], list[str]]] = [
         ["from sconto.store import read", "import sconto.ledger", "from sconto import cart"],
         ["from sconto.base import money", "from sconto.tokens.verify import verify", "import json"],
     ),
+    (
+        no_class_options,
+        "cart/turns.py",
+        ["class Taken(Struct, frozen=True): ...", "class Taken(Struct, eq=False, gc=False): ..."],
+        ["class Taken(Passing): ...", "class Taken: ..."],
+    ),
 ]
 RULES = [rule for rule, *_ in SHOWN]
 
@@ -272,6 +293,12 @@ def test_rules_of_purity_leave_the_outer_rooms_alone() -> None:
         for shown, _, bad, _ in SHOWN:
             if shown is rule:
                 assert not [c for text in bad for c in rule(Module("servers/hub/app.py", text))]
+
+
+def test_what_is_compiled_is_there_and_not_beside_its_source() -> None:
+    """Goal: a compiled wheel lacks no module, and no source is hidden by a compiled one."""
+    assert {module.path for module in modules()} >= COMPILED
+    assert not [*SOURCE.rglob("*.so"), *SOURCE.rglob("*.pyd")]
 
 
 def test_there_is_code_to_read() -> None:

@@ -2,7 +2,8 @@
 
 1. Mixed sets of 10 to 100,000 promotions (1,000,000 with `--million`), each in a process of its
    own that has built it; all of them are measured in turn, round after round, and a ratio is the
-   median of the rounds' ratios.
+   median of the rounds' ratios. The middle set is evaluated by the compiled engine too, where there
+   is one (ADR 0016).
 2. "2 or more of P: 10 % off P" on the same carts through other engines (`peers.py`).
 
 One JSON object a line on standard output, progress on standard error.
@@ -31,8 +32,10 @@ PEER_SIZES = (10, 100, 1000, 10_000)
 TEN_US, LARGER, COMPILE_S, MEMORY_MB, BIG_MS = 150.0, 1.3, 10.0, 4096.0, 20.0
 
 
-def sets(sizes: Sequence[int], rounds: int, seconds: float) -> Iterator[Figure]:
-    """Figures of the mixed sets."""
+def sets(
+    sizes: Sequence[int], rounds: int, seconds: float, compiled: Path | None = None
+) -> Iterator[Figure]:
+    """Figures of the mixed sets; `compiled` is the folder of the compiled package."""
     say("Reading the baskets ...")
     recipe = recipe_of()
     with ExitStack() as stack:
@@ -43,13 +46,52 @@ def sets(sizes: Sequence[int], rounds: int, seconds: float) -> Iterator[Figure]:
             running[size] = stack.enter_context(evaluator(job))
             built = running[size].built
             say(f"{size} promotions: {built.compile_s:.1f} s, {built.memory_mb:.0f} MB")
+        fast = None
+        if MIDDLE in running and compiled is not None and compiled.is_dir():
+            say(f"{MIDDLE} promotions by the compiled engine ...")
+            job = Job(size=MIDDLE, carts=recipe.carts, recipe=recipe, big_cart=recipe.big_cart)
+            fast = stack.enter_context(evaluator(job, compiled))
         measured: dict[int, list[Round]] = {size: [] for size in sizes}
+        of_fast: list[Round] = []
         for number in range(rounds):
             for size, one in running.items():
                 measured[size].append(one.round(seconds))
+                if size == MIDDLE and fast is not None:
+                    of_fast.append(fast.round(seconds))
                 say(f"round {number + 1} of {rounds}: among {size} done")
         for size in sizes:
             yield from _of_set(size, running[size].built, measured)
+        if MIDDLE in running:
+            yield from _compiled(running[MIDDLE].built, measured[MIDDLE], fast, of_fast)
+
+
+def _compiled(
+    built: Built, rounds: list[Round], fast: Evaluator | None, of_fast: list[Round]
+) -> Iterator[Figure]:
+    """The compiled engine beside the one that the other figures are of."""
+    name = f"evaluate_among_{MIDDLE}"
+    yield Figure(bench="engine_compiled_modules", value=built.compiled_modules, unit="modules")
+    ten, big = f"{name}_ten_candidates", "evaluate_200_lines_of_10000_units"
+    if fast is None or not fast.built.compiled_modules:
+        yield missing(f"{ten}_compiled", "us", "there is no compiled package: see `make wheel`")
+        return
+    if fast.built.discounts != built.discounts:
+        yield missing(f"{ten}_compiled", "us", "it gives other discounts")
+        return
+    yield Figure(
+        bench="engine_compiled_modules_compiled", value=fast.built.compiled_modules, unit="modules"
+    )
+    pairs = list(zip(rounds, of_fast, strict=True))
+    for bench, unit, us, of in (
+        (ten, "us", 1, [(x.ten, y.ten) for x, y in pairs]),
+        (f"{name}_noop", "us", 1, [(x.noop, y.noop) for x, y in pairs]),
+        (big, "ms", 1000, [(x.big, y.big) for x, y in pairs]),
+    ):
+        both = [(x.median_us, y.median_us) for x, y in of if x is not None and y is not None]
+        if both:
+            value = median(y for _, y in both) / us
+            ratio = median(y / x for x, y in both)
+            yield within(f"{bench}_compiled", value, unit, ratio=ratio, ratio_to=bench, target=None)
 
 
 def _of_set(size: int, built: Built, all_rounds: dict[int, list[Round]]) -> Iterator[Figure]:
@@ -114,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=2.0, help="of a measurement")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", type=Path, default=Path("bench-peers"), help="their programs")
+    parser.add_argument("--compiled", type=Path, default=Path("build/compiled"), help="package")
     parser.add_argument("--peers-python", type=Path, default=Path(".venv-bench/bin/python"))
     given = parser.parse_args(arguments)
     sizes = [*given.sizes, *([MILLION] if given.million else [])]
@@ -122,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     say_if_busy()
     try:
         if sizes:
-            tell(sets(sizes, given.rounds, given.seconds))
+            tell(sets(sizes, given.rounds, given.seconds, given.compiled))
         if given.peer_sizes:
             sizes_of_peers = tuple(given.peer_sizes)
             tell(compare(sizes_of_peers, given.seconds, given.peers_python, given.peers))

@@ -7,6 +7,7 @@ in turn, so that what else the machine does is spread over all of them.
 """
 
 import gc
+import os
 import subprocess
 import sys
 import time
@@ -50,6 +51,8 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     #: Resident memory of the whole process.
     memory_mb: float
     promotions: int
+    #: How many modules of the package are compiled.
+    compiled_modules: int
     #: On average, over all carts.
     candidates: float
     #: How many carts have exactly `CANDIDATES`, and how many promotions apply to one of them.
@@ -92,10 +95,11 @@ class Evaluator:
 
 
 @contextmanager
-def evaluator(job: Job) -> Iterator[Evaluator]:
-    """A process that has built the set."""
+def evaluator(job: Job, package: Path | None = None) -> Iterator[Evaluator]:
+    """A process that has built the set; `package` is a folder to take the package from."""
     command = [sys.executable, "-m", "sconto.bench.evaluator"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    env = None if package is None else {**os.environ, "PYTHONPATH": str(package.absolute())}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
     try:
         built = msgspec.json.decode(_ask(process, msgspec.json.encode(job)), type=Built)
         yield Evaluator(process, built)
@@ -149,6 +153,11 @@ def _memory_mb() -> float:
     return 0.0
 
 
+def _compiled_modules() -> int:
+    ours = [one for name, one in sys.modules.items() if name.startswith("sconto.")]
+    return sum(not str(getattr(one, "__file__", None)).endswith(".py") for one in ours)
+
+
 def _measure(
     carts: list[Cart], index: PromotionIndex, seconds: float, nothing: PromotionIndex
 ) -> tuple[list[float], list[float]]:
@@ -184,6 +193,7 @@ def main() -> None:
         compile_s=compile_s,
         memory_mb=memory_mb,
         promotions=len(index),
+        compiled_modules=_compiled_modules(),
         candidates=fmean(counts),
         carts_of_ten=len(ten),
         applied_of_ten=fmean(applied) if applied else 0.0,

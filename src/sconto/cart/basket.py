@@ -9,10 +9,9 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Literal
 
-from msgspec import Struct
-
 from sconto.base.money import BASIS_POINTS
 from sconto.cart.model import Cart, Holder, Line
+from sconto.cart.records import Working
 from sconto.terms.schedule import minute_of_week
 
 #: From a basket to positions of its lines, rising.
@@ -114,7 +113,7 @@ def convert_back(amount_minor: int, factor: Factor) -> int:
     return convert(amount_minor, (factor[1], factor[0]))
 
 
-class State(Struct, eq=False, gc=False):
+class State(Working):
     """What is left of each line and of shipping, and which units are used already.
 
     `used[i]` is (units, what is left of their price): they take part in no other promotion that

@@ -22,14 +22,13 @@ from sconto.cart.evaluation import (
     Refusal,
     Totals,
 )
-from sconto.cart.index import PromotionIndex, Promotions, Source, Without
+from sconto.cart.index import Promotions, Source
 from sconto.cart.model import STRANGER, Cart, Holder
 from sconto.cart.promotion import Application, Compiled, Key, Promotion
 from sconto.cart.turns import Blocked, Outcome
 from sconto.terms.codes import normalise_code
 from sconto.terms.model import TokenAccess, UniqueCodes
 
-_SOURCES = (PromotionIndex, Promotions, Without)
 _LINE_ID = attrgetter("line_id")
 
 
@@ -45,8 +44,7 @@ def evaluate(
     Considered are the automatic promotions that could match, those of the codes in the cart, and
     those of the holder's tokens. Amounts are minor units of the cart's currency.
     """
-    # The concrete kinds first: asking for the protocol costs as much as pricing three promotions.
-    if not isinstance(promotions, _SOURCES) and not isinstance(promotions, Source):
+    if not isinstance(promotions, Source):
         promotions = Promotions(promotions)
     basket = Basket(cart, holder, at_ms)
     called, refused = _called(promotions, basket)

@@ -9,7 +9,6 @@ candidate. A cart looks up only its own terms. The index may return too much, ne
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from typing import Protocol, runtime_checkable
 
 from sconto.base.errors import InvalidInputError
 from sconto.cart.basket import Basket
@@ -20,15 +19,22 @@ from sconto.terms.codes import normalise_code
 from sconto.terms.model import Automatic, Code, Terms
 
 
-@runtime_checkable
-class Source(Protocol):
+class Source:
     """Where evaluation gets its promotions from."""
 
-    @property
-    def lanes(self) -> tuple[Lane, ...]: ...
-    def by_digest(self, digest: str) -> Compiled | None: ...
-    def by_code(self, code: str) -> list[Compiled]: ...
-    def candidates(self, basket: Basket) -> list[Compiled]: ...
+    lanes: tuple[Lane, ...]
+
+    def by_digest(self, digest: str) -> Compiled | None:
+        """What a token names, current or not."""
+        raise NotImplementedError
+
+    def by_code(self, code: str) -> list[Compiled]:
+        """The current promotions of a public code, given in its normal form."""
+        raise NotImplementedError
+
+    def candidates(self, basket: Basket) -> list[Compiled]:
+        """Every automatic promotion that could match, in no particular order."""
+        raise NotImplementedError
 
 
 #: So many promotions whose threshold is just out of reach are candidates too, for the hint of what
@@ -60,7 +66,7 @@ class Entry:
         return self.made
 
 
-class PromotionIndex:
+class PromotionIndex(Source):
     """The promotions of a merchant: by digest, by code, and by what a cart must contain."""
 
     def __init__(
@@ -146,16 +152,13 @@ class PromotionIndex:
         return None if one is None else Promotion(one.terms, one.digest, one.current)
 
     def by_digest(self, digest: str) -> Compiled | None:
-        """What a token names, current or not."""
         entry = self._entries.get(digest)
         return None if entry is None else entry.compiled()
 
     def by_code(self, code: str) -> list[Compiled]:
-        """The current promotions of a public code, given in its normal form."""
         return [entry.compiled() for entry in self._codes.get(code, {}).values()]
 
     def candidates(self, basket: Basket) -> list[Compiled]:
-        """Every automatic promotion that could match, in no particular order."""
         found = self._always.copy()
         # Kinds that no promotion needs are not asked.
         for kind, of_kind in self._postings.items():
@@ -181,7 +184,7 @@ class PromotionIndex:
             self._always[entry.digest] = entry
 
 
-class Promotions:
+class Promotions(Source):
     """All promotions, each of them a candidate for every cart: the index's slow twin."""
 
     def __init__(
@@ -207,7 +210,7 @@ class Promotions:
         return self._automatic
 
 
-class Without:
+class Without(Source):
     """A source without some promotions: those that a ledger cannot cover just now."""
 
     def __init__(self, source: Source, promotion_ids: Container[str]) -> None:

@@ -9,19 +9,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-from msgspec import Struct
-
 from sconto.base.money import portion
 from sconto.cart.allocate import allocate
 from sconto.cart.basket import Amounts, Basket, Select, State, convert, convert_back
 from sconto.cart.evaluation import Gift, ReasonCode, Reward, Unmet
+from sconto.cart.records import Working
 from sconto.terms import benefits as b
 
 #: A reward is counted when everything is taken off: from basket and last state.
 RewardMaker = Callable[[Basket, State], Reward | None]
 
 
-class Draft(Struct, eq=False, gc=False):
+class Draft(Working):
     """What one promotion would take and give; nothing is taken until it is committed."""
 
     #: From whole lines; more than nothing each.

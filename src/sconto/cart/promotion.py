@@ -1,7 +1,5 @@
 """A promotion as the engine holds it: terms and digest, and, once needed, its compiled form."""
 
-from msgspec import Struct
-
 from sconto.cart.basket import Basket
 from sconto.cart.evaluation import ReasonCode
 from sconto.cart.price import (
@@ -19,6 +17,7 @@ from sconto.cart.price import (
     token_maker,
 )
 from sconto.cart.qualify import compile_conditions, needs_after
+from sconto.cart.records import Single, Value
 from sconto.cart.select import SelectorCompiler
 from sconto.cart.units import BundlePricer, BuyGetPricer, PickPricer
 from sconto.terms import benefits as b
@@ -29,7 +28,7 @@ from sconto.terms.schedule import in_weekly_hours
 Key = tuple[int, str, str, str, str]
 
 
-class Promotion(Struct, frozen=True):
+class Promotion(Value):
     """Terms in force at a merchant; only the current version answers carts and codes by itself."""
 
     terms: Terms
@@ -42,7 +41,7 @@ class Promotion(Struct, frozen=True):
         return cls(terms, terms_digest(terms))
 
 
-class Application(Struct, frozen=True, eq=False):
+class Application(Single):
     """A promotion and what calls for it: nothing (automatic), a token, or a code."""
 
     promotion: "Compiled"

@@ -15,7 +15,7 @@ from sconto.terms.codes import normalise_code
 from sconto.terms.model import Code, TokenAccess, UniqueCodes
 
 
-class Beside:
+class Beside(Source):
     """A source with drafts on top: each stands in place of the version that is in force.
 
     Tokens and unique codes of other versions keep what they were promised.

@@ -9,19 +9,18 @@
 from collections.abc import Sequence
 from operator import attrgetter
 
-from msgspec import Struct
-
 from sconto.cart.basket import Basket, State
 from sconto.cart.evaluation import ReasonCode, Unmet
 from sconto.cart.lanes import Lane
 from sconto.cart.price import Draft
 from sconto.cart.promotion import Application, Compiled
+from sconto.cart.records import Passing, Working
 from sconto.terms.model import Combination
 
 _NONE: frozenset[int] = frozenset()
 
 
-class Blocked(Struct, frozen=True, eq=False, gc=False):
+class Blocked(Passing):
     """Why an application does not apply at its turn; no code: `unmet` of the conditions says it."""
 
     code: ReasonCode | None = None
@@ -29,7 +28,7 @@ class Blocked(Struct, frozen=True, eq=False, gc=False):
     unmet: Sequence[Unmet] = ()
 
 
-class Taken(Struct, frozen=True, eq=False, gc=False):
+class Taken(Passing):
     """An application that applies, with what it takes."""
 
     application: Application
@@ -37,7 +36,7 @@ class Taken(Struct, frozen=True, eq=False, gc=False):
     lane: Lane
 
 
-class Progress(Struct, eq=False, gc=False):
+class Progress(Working):
     """What is left, and what was taken so far: a node of the search."""
 
     state: State
@@ -55,7 +54,7 @@ class Progress(Struct, eq=False, gc=False):
             self.is_free = False
 
 
-class Outcome(Struct, eq=False, gc=False):
+class Outcome(Working):
     """The end of it: what applies, what does not and why, and whether every best is proven."""
 
     progress: Progress

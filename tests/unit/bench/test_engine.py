@@ -3,13 +3,14 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from sconto.bench import engine, peers, promotion_sets
-from sconto.bench.evaluator import Job, Times, evaluator, times_of
-from sconto.bench.figures import line, missing, within
+from sconto.bench.evaluator import Built, Job, Round, Times, evaluator, times_of
+from sconto.bench.figures import Figure, line, missing, within
 from sconto.bench.groceries import Groceries, cart_of
 from sconto.bench.peers import Peer, PeerLine, Task, run_peer
 from sconto.bench.promotion_sets import Coupon, Recipe, documents
@@ -38,7 +39,7 @@ def test_each_set_prints_its_figures_one_object_a_line(
     """Goal: the shape that the issue states. Method: tiny sets in real processes."""
     monkeypatch.setattr(engine, "recipe_of", small_recipe)
     monkeypatch.setattr(engine, "MIDDLE", 12)
-    figures = run(capsys, "--sizes", "4", "12", "20", "--peer-sizes")
+    figures = run(capsys, "--sizes", "4", "12", "20", "--peer-sizes", "--compiled", "src")
     names = [figure["bench"] for figure in figures]
     for size in (4, 12, 20):
         expected = {"noop", "ten_candidates", "all_carts", "all_carts_p99", "candidates"}
@@ -53,6 +54,50 @@ def test_each_set_prints_its_figures_one_object_a_line(
         if "ratio_to" in figure:
             assert figure["ratio_to"] in names
     assert next(f for f in figures if f["bench"] == "evaluate_200_lines_of_10000_units")["target"]
+    # `src` is not compiled, and the benchmark says so.
+    of = {figure["bench"]: figure for figure in figures}
+    assert of["engine_compiled_modules"]["value"] == 0
+    assert "no compiled" in of["evaluate_among_12_ten_candidates_compiled"]["reason"]
+
+
+def test_the_compiled_engine_stands_beside_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: its ratio is of the same rounds, and only where it gives the same discounts.
+
+    Method: rounds of known times, and an evaluator that is no process.
+    """
+    monkeypatch.setattr(engine, "MIDDLE", 12)
+
+    def built(modules: int, *discounts: int) -> Built:
+        return Built(
+            compile_s=1,
+            memory_mb=1,
+            promotions=12,
+            compiled_modules=modules,
+            candidates=1,
+            carts_of_ten=1,
+            applied_of_ten=1,
+            discounts=discounts,
+        )
+
+    def rounds(ten: float) -> list[Round]:
+        one = Times(median_us=ten, p99_us=ten, count=1)
+        return [Round(noop=one, ten=one, every=one, big=one)]
+
+    def figures(fast: Built) -> dict[str, Figure]:
+        other: Any = SimpleNamespace(built=fast)
+        found = engine._compiled(built(0, 5), rounds(200), other, rounds(100))
+        return {figure.bench: figure for figure in found}
+
+    same = figures(built(16, 5))
+    assert same["engine_compiled_modules_compiled"].value == 16
+    ten = same["evaluate_among_12_ten_candidates_compiled"]
+    assert (ten.value, ten.ratio, ten.ratio_to) == (100, 0.5, ten.bench.removesuffix("_compiled"))
+    big = same["evaluate_200_lines_of_10000_units_compiled"]
+    assert (big.value, big.unit) == (0.1, "ms")
+    assert len(same) == 5
+    wrong = figures(built(16, 6))
+    assert wrong["evaluate_among_12_ten_candidates_compiled"].reason == "it gives other discounts"
+    assert len(wrong) == 2
 
 
 def test_other_engines_that_are_not_there_are_named_with_a_reason(
