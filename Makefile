@@ -60,7 +60,7 @@ bench: $(STAMP) ## every benchmark, one JSON object a line
 	$(BENCH) $(ARGS)
 
 bench-engine: $(STAMP) $(PEERS)/.made bench-peers/node_modules/.made ## the promotion engine beside others; ARGS=--million a larger set too
-	@$(MAKE) --no-print-directory $(COMPILED)/.made || echo "It could not be compiled: left out" >&2
+	@$(MAKE) --no-print-directory $(COMPILED)/.made >&2 || echo "It could not be compiled: left out" >&2
 	$(BENCH).engine $(ARGS)
 
 bench-ledger: $(STAMP) ## redemptions beside the naive way, on both databases; ARGS=sqlite one part of it
