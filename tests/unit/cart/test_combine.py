@@ -362,3 +362,6 @@ def test_what_a_full_line_cannot_carry_goes_to_the_others_by_their_weight() -> N
     assert allocate(300, [4300, 1400, 2300], [100, 1400, 2300]) == [100, 76, 124]
     assert allocate(100, [1, 1, 8], [5, 50, 50]) == [5, 45, 50]
     assert allocate(5, [0, 0, 0], [3, 3, 3]) == [2, 2, 1]
+    # A line that is full exactly is settled with those that overflow.
+    assert allocate(6, [2, 3, 10, 8], [7, 1, 6, 6]) == [0, 1, 3, 2]
+    assert allocate(12, [5, 5, 8, 2, 2], [1, 6, 5, 8, 3]) == [1, 4, 5, 1, 1]
