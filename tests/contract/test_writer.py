@@ -273,6 +273,40 @@ def test_a_full_queue_is_said_at_once(
     assert names(store) == ["later", "t0", "t1", "t2"]
 
 
+def test_who_would_wait_too_long_is_told_before(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some may always wait, and a crowd that comes while batches are quick; else it is said."""
+    monkeypatch.setattr(writer, "WAITING_MIN", 4)
+    monkeypatch.setattr(writer, "BATCH_MAX", 4)
+    with busy(store), ThreadPoolExecutor(5) as pool:
+        monkeypatch.setattr(store, "_batch_s", 60.0)
+        three = [pool.submit(store.write_now, add(f"t{n}")) for n in range(3)]
+        while store.waiting < 3:
+            pass
+        store.check_not_overloaded()
+        fourth = pool.submit(store.write_now, add("t3"))
+        while store.waiting < 4:
+            pass
+        with pytest.raises(UnavailableError, match="too many writes are waiting") as refused:
+            store.check_not_overloaded()
+        assert (refused.value.code, refused.value.figures) == ("overloaded", {"waiting": 4})
+        monkeypatch.setattr(store, "_batch_s", writer.WAIT_MAX_S / 2)
+        store.check_not_overloaded()
+        late = pool.submit(store.write_now, add("t4"))  # what is not asked for by anybody goes in
+        while store.waiting < 5:
+            pass
+        monkeypatch.undo()
+    assert [one.result(10) for one in (*three, fourth, late)] == [f"t{n}" for n in range(5)]
+
+
+def test_the_pace_is_that_of_the_last_batch(store: Store) -> None:
+    store._batch_s = -1.0
+    store.write_now(add("acme"))
+    store.write_now(add("globex"))  # the first batch's time is written down before this is begun
+    assert store._batch_s >= 0
+
+
 def test_close_finishes_what_was_accepted_and_refuses_the_rest(store: Store) -> None:
     with ThreadPoolExecutor(12) as pool:
         with busy(store):

@@ -98,6 +98,8 @@ class Endpoint:
     is_about_document: bool = False
     #: A page for people: errors are HTML too (see pages/), the path is not in the API document.
     is_page: bool = False
+    #: Whether it is refused at once while more wait for the writer than it can do soon.
+    is_refused_when_busy: bool = False
     #: How errors are written, where a standard has its own form for them (OAuth); else a problem.
     write_error: Callable[[ScontoError], Answer] | None = None
 
@@ -316,6 +318,8 @@ async def _answer(
     call: Call | None = None
     try:
         body = await read_body(scope, receive, endpoint.max_bytes)
+        if endpoint.is_refused_when_busy:  # before any work: there are many of these then
+            server.base.store.check_not_overloaded()
         call = Call(endpoint, scope, body, server.base.clock())
         if endpoint.scope:
             call.principal = await server.base.authenticate(call)

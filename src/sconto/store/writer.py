@@ -47,6 +47,10 @@ from sconto.store.processes import Change
 BATCH_MAX = 128
 #: Commands that may wait; above it a caller is told to come back.
 QUEUE_MAX = 4096
+#: What somebody waits for (`Store.check_not_overloaded`): so many may wait in any case, and more
+#: where they take no longer than so many seconds.
+WAITING_MIN = 64
+WAIT_MAX_S = 0.05
 #: Seconds to find out what became of a commit whose answer was lost; then the process ends.
 OUTCOME_WAIT_S = 15.0
 
@@ -204,6 +208,8 @@ class Store:
         self._connection = connect(self._write_engine)
         self._read_engine = open_engine(url, read_only=True)
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        #: How long the last batch took, in seconds.
+        self._batch_s = 0.0
         self._closing = threading.Lock()
         self._is_closed = False
         self._on_queued = on_queued
@@ -226,6 +232,18 @@ class Store:
     def waiting(self) -> int:
         """How many commands wait for the writer just now, roughly."""
         return self._queue.qsize()
+
+    def check_not_overloaded(self) -> None:
+        """Refuse what would wait too long; for requests that somebody waits for, before any work.
+
+        Reckoned from the last batch: a crowd that comes all at once is let in while batches are
+        quick, and what comes after it is refused until most of it is through.
+
+        Raises UnavailableError (`overloaded`).
+        """
+        waiting = self._queue.qsize()
+        if waiting >= WAITING_MIN and waiting / BATCH_MAX * self._batch_s > WAIT_MAX_S:
+            raise _overloaded(waiting)
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -283,9 +301,7 @@ class Store:
             if self._is_closed:
                 raise UnavailableError("the server is shutting down", code="shutting_down")
             if self._queue.qsize() >= QUEUE_MAX:
-                raise UnavailableError(
-                    "too many writes are waiting", code="overloaded", waiting=QUEUE_MAX
-                )
+                raise _overloaded(QUEUE_MAX)
             self._queue.put(job)
         if self._on_queued is not None:
             self._on_queued()
@@ -317,6 +333,7 @@ class Store:
                 except queue.Empty:
                     break
             batch = [job for job in jobs if job is not None]
+            began = time.monotonic()
             try:
                 if self.process is None:
                     self._work(batch)
@@ -325,6 +342,7 @@ class Store:
                         self._work(list(group), alone=not is_beside)
             except BaseException as error:
                 _die(error)
+            self._batch_s = time.monotonic() - began
             if len(batch) < len(jobs):
                 return
 
@@ -430,6 +448,10 @@ class Store:
 
 _TICKET = sa.text("SELECT CAST(pg_current_xact_id_if_assigned() AS text)")
 _STATUS = sa.text("SELECT pg_xact_status(CAST(:ticket AS xid8))")
+
+
+def _overloaded(waiting: int) -> UnavailableError:
+    return UnavailableError("too many writes are waiting", code="overloaded", waiting=waiting)
 
 
 def _release(replies: list[_Reply]) -> None:

@@ -382,3 +382,27 @@ async def test_a_cart_is_kept_as_it_came(shop: Any, make_terms: Any, make_cart: 
     strange = await shop.post("/v1/redemptions", {"order_id": "eur", "cart": make_cart()})
     assert parse_json(strange.content, max_bytes=10**6)["discount_minor"] == OFF
     shop.audit()
+
+
+async def test_who_would_wait_too_long_is_refused_at_once(
+    shop: Any, make_terms: Any, make_cart: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: an overloaded till hears so, and what it may ask again is done once. Method: the writer
+    says that it is too busy; what ends a reservation, and what only asks, goes on."""
+    await publish(shop, make_terms("ten"))
+    body = {"order_id": "o-1", "cart": make_cart()}
+    assert (await shop.post("/v1/reservations", body)).status == 201
+
+    def refuse() -> None:
+        raise UnavailableError("too many writes are waiting", code="overloaded")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.store, "check_not_overloaded", refuse)
+        for path in ("/v1/reservations", "/v1/redemptions"):
+            late = await shop.post(path, body | {"order_id": "o-2"})
+            assert late.problem == (503, "overloaded", None)
+            assert late.headers["retry-after"] == "1"
+        assert (await shop.post("/v1/evaluations", {"cart": make_cart()})).status == 200
+        assert (await shop.post("/v1/reservations/o-1/redeem", None)).status == 200
+    assert (await shop.get("/v1/orders/o-2")).status == 404
+    assert (await shop.post("/v1/redemptions", body | {"order_id": "o-2"})).status == 201

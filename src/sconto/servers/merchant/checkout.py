@@ -154,6 +154,7 @@ def _evaluated(request: EvaluationRequest, evaluation: Evaluation) -> Evaluation
     status=201,
     max_bytes=_BODY_BYTES_MAX,
     is_about_document=True,
+    is_refused_when_busy=True,
 )
 async def reserve(server: "Merchant", call: Call) -> OrderDocument:
     return await _check_out(server, call, "reserved")
@@ -170,6 +171,7 @@ async def reserve(server: "Merchant", call: Call) -> OrderDocument:
     status=201,
     max_bytes=_BODY_BYTES_MAX,
     is_about_document=True,
+    is_refused_when_busy=True,
 )
 async def redeem(server: "Merchant", call: Call) -> OrderDocument:
     return await _check_out(server, call, "redeemed")
