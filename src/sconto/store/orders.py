@@ -7,7 +7,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from sconto.base.errors import invariant
-from sconto.store.prepared import Prepared, insert_into
+from sconto.store.prepared import NewRows, Prepared
 from sconto.store.schema import orders, redemption_parts, redemptions, reversals
 from sconto.store.writer import Tx
 
@@ -76,8 +76,8 @@ _END_RESERVED = Prepared(
     .where(redemptions.c.order_id == sa.bindparam("id"), redemptions.c.state == "reserved")
     .values(state=sa.bindparam("after"))
 )
-_ADD = Prepared(insert_into(orders, *Order._fields))
-_ADD_REDEMPTION = Prepared(insert_into(redemptions, *Redemption._fields))
+_NEW_ORDERS = NewRows(orders, *Order._fields)
+_NEW_REDEMPTIONS = NewRows(redemptions, *Redemption._fields)
 
 
 def get(connection: sa.Connection, order_id: str) -> Order | None:
@@ -100,9 +100,9 @@ class _New:
 
     def do(self, tx: Tx) -> None:
         if self.orders:
-            _ADD.run_many(tx.apart, [one._asdict() for one in self.orders.values()])
+            _NEW_ORDERS.add(tx.apart, list(self.orders.values()))
         if self.redemptions:
-            _ADD_REDEMPTION.run_many(tx.apart, [one._asdict() for one in self.redemptions])
+            _NEW_REDEMPTIONS.add(tx.apart, self.redemptions)
 
 
 def find(tx: Tx, order_id: str) -> Order | None:

@@ -8,7 +8,7 @@ values for `IN` goes in as one parameter (`one_of`). The connection must be in a
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple, cast
@@ -137,7 +137,7 @@ class NewRows:
         self._insert = _Insert(before, row, "", PARAMETERS_MAX // len(names))
         self._sql = f"COPY {table.name} ({columns}) FROM STDIN"
 
-    def add(self, connection: sa.Connection, rows: list[Row]) -> None:
+    def add(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
         """Insert them all."""
         driver: Any = connection.connection.driver_connection
         try:
@@ -239,7 +239,7 @@ _ONE_ROW = re.compile(
 )
 
 
-def _chunks(rows: list[Any], most: int) -> Iterator[list[Any]]:
+def _chunks(rows: Sequence[Any], most: int) -> Iterator[Sequence[Any]]:
     """Parts of 2^n rows: so there are few different statements, which the driver keeps ready."""
     start = 0
     while start < len(rows):

@@ -1,7 +1,7 @@
 """A budget's balances, and every move between its accounts, by double entry."""
 
-from functools import cache
-from typing import Any
+from functools import cache, lru_cache
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -114,51 +114,33 @@ def transfer(
     *,
     counter: str = "",
 ) -> None:
-    row = transfer_row(tx, promotion_id, debit, credit, amounts, reason, reference, counter=counter)
-    INSERT_TRANSFER.run(tx.changing(), **row)
+    row = Transfer(
+        promotion_id, str(debit), str(credit), *amounts, reason, reference, tx.now_ms, counter
+    )
+    INSERT_TRANSFER.run(tx.changing(), **row._asdict())
 
 
-def transfer_row(
-    tx: Tx,
-    promotion_id: str,
-    debit: str,
-    credit: str,
-    amounts: Amounts,
-    reason: str,
-    reference: str,
-    *,
-    counter: str = "",
-) -> dict[str, Any]:
-    return {
-        "promotion_id": promotion_id,
-        "debit": str(debit),
-        "credit": str(credit),
-        "uses": amounts.uses,
-        "minor": amounts.minor,
-        "reason": reason,
-        "reference": reference,
-        "at_ms": tx.now_ms,
-        "counter": counter,
-    }
+class Transfer(NamedTuple):
+    """A row of the books."""
+
+    promotion_id: str
+    debit: str
+    credit: str
+    uses: int
+    minor: int
+    reason: str
+    reference: str
+    at_ms: int
+    counter: str = ""
 
 
+@lru_cache(64)
 def opened(holder: str) -> str:
     return f"{Account.OPEN}:{holder}"
 
 
-_TRANSFER = (
-    "promotion_id",
-    "debit",
-    "credit",
-    "uses",
-    "minor",
-    "reason",
-    "reference",
-    "at_ms",
-    "counter",
-)
-INSERT_TRANSFER = Prepared(insert_into(transfers, *_TRANSFER))
-NEW_TRANSFERS = NewRows(transfers, *_TRANSFER)
+INSERT_TRANSFER = Prepared(insert_into(transfers, *Transfer._fields))
+NEW_TRANSFERS = NewRows(transfers, *Transfer._fields)
 
 
 @cache

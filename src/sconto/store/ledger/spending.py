@@ -1,14 +1,13 @@
 """At the server that spends: parts are accepted, spent by batches of checkouts, and closed."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import sqlalchemy as sa
 
 from sconto.base.errors import InvariantError, invariant
 from sconto.ledger import Amounts
 from sconto.ledger.budget import Account
-from sconto.store.ledger.budgets import INSERT_TRANSFER, move_units, opened, transfer_row
+from sconto.store.ledger.budgets import NEW_TRANSFERS, Transfer, move_units, opened
 from sconto.store.ledger.parts import (
     COLUMNS,
     Allotment,
@@ -23,6 +22,9 @@ from sconto.store.ledger.portions import take_portion
 from sconto.store.prepared import Prepared
 from sconto.store.schema import allotments
 from sconto.store.writer import Tx
+
+#: Plain text: a member of an enum goes to the database more slowly.
+_SPENT = str(Account.SPENT)
 
 
 def counters_of(connection: sa.Connection, holder: str, promotion_id: str) -> set[str]:
@@ -66,7 +68,7 @@ class _Spent:
         self.parts: dict[str, Allotment] = {}
         self.taken: dict[str, Amounts] = {}
         self.settled: dict[str, Amounts] = {}
-        self.transfers: list[dict[str, Any]] = []
+        self.transfers: list[Transfer] = []
 
     def do(self, tx: Tx) -> None:
         # In one order, so that processes do not wait for each other in a circle.
@@ -75,7 +77,7 @@ class _Spent:
         for promotion_id, amounts in sorted(self.settled.items()):
             move_units(tx, promotion_id, "open", "spent", amounts)
         if self.transfers:
-            INSERT_TRANSFER.run_many(tx.apart, self.transfers)
+            NEW_TRANSFERS.add(tx.apart, self.transfers)
 
 
 def available_to(
@@ -120,7 +122,7 @@ def settle_own(tx: Tx, promotion_id: str, holder: str, amounts: Amounts, referen
     late = tx.late(_Spent)
     late.settled[promotion_id] = _sum(late.settled.get(promotion_id), amounts)
     late.transfers.append(
-        transfer_row(tx, promotion_id, opened(holder), Account.SPENT, amounts, "settle", reference)
+        Transfer(promotion_id, opened(holder), _SPENT, *amounts, "settle", reference, tx.now_ms)
     )
 
 
