@@ -119,6 +119,8 @@ def _sqlite(path: Path, *, read_only: bool) -> Engine:
         if not read_only:
             cursor.execute("PRAGMA journal_mode=WAL")
             cursor.execute("PRAGMA synchronous=FULL")
+            # A statement of many rows keeps what it may have to undo: not in a file for each.
+            cursor.execute("PRAGMA temp_store=MEMORY")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA cache_size=-65536")
         cursor.close()
