@@ -13,11 +13,11 @@ for want of it. Never: a database, a clock. `servers/merchant` stores what is de
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
-from sconto.base.canonical import b64url, canonical, digest
+from sconto.base.canonical import b64url, digest
 from sconto.cart import Applied, Cart, Evaluation, Holder, ReasonCode, Refusal, evaluate
 from sconto.cart.index import Source, Without
 from sconto.ledger import UNLIMITED, Amounts, Entry
@@ -266,8 +266,9 @@ def _full(
 
 def redemption_id(merchant: str, order_id: str, applied: Applied) -> str:
     """The permanent id of one use of one promotion in one order; the same for everybody."""
-    parts = [merchant, order_id, applied.promotion_id, applied.token_id or applied.code or ""]
-    return b64url(hashlib.sha256(canonical(parts)).digest()[:18])
+    parts = (merchant, order_id, applied.promotion_id, applied.token_id or applied.code or "")
+    # Texts are always written as `canonical` does.
+    return b64url(hashlib.sha256(msgspec.json.encode(parts)).digest()[:18])
 
 
 def entry_of(
@@ -299,7 +300,35 @@ def entry_of(
     )
 
 
-def receipt_claims(
+class Redeemed(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One promotion in a receipt."""
+
+    amount_minor: int
+    promotion_id: str
+    redemption_id: str
+    terms_digest: str
+    token_id: str | None = None
+
+
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """What the merchant signs: which promotion was used, from which token, for how much.
+
+    The basket is named by its digest, so that a receipt tells nobody what was bought. The fields
+    stand in the order of RFC 8785.
+    """
+
+    cart: str
+    currency: str
+    discount_minor: int
+    #: Seconds since 1970.
+    iat: int
+    iss: str
+    order_id: str
+    redemptions: tuple[Redeemed, ...]
+    subtotal_minor: int
+
+
+def receipt_of(
     *,
     merchant: str,
     order_id: str,
@@ -307,28 +336,31 @@ def receipt_claims(
     cart_bytes: bytes,
     decision: Decision,
     at_ms: int,
-) -> dict[str, Any]:
-    """What the merchant signs: which promotion was used, from which token, for how much.
+) -> Receipt:
+    """The receipt of a decision about a cart; `cart_bytes` is the cart's canonical form."""
+    return Receipt(
+        digest(cart_bytes),
+        cart.currency,
+        decision.evaluation.discount_minor,
+        at_ms // 1000,
+        merchant,
+        order_id,
+        tuple(
+            [
+                Redeemed(
+                    spend.amounts.minor,
+                    spend.applied.promotion_id,
+                    spend.redemption_id,
+                    spend.applied.terms_digest,
+                    spend.applied.token_id or None,
+                )
+                for spend in decision.spends
+            ]
+        ),
+        decision.evaluation.totals.subtotal_minor,
+    )
 
-    The basket is named by its digest, so that a receipt tells nobody what was bought.
-    """
-    totals = decision.evaluation.totals
-    return {
-        "iss": merchant,
-        "iat": at_ms // 1000,
-        "order_id": order_id,
-        "cart": digest(cart_bytes),
-        "currency": cart.currency,
-        "subtotal_minor": totals.subtotal_minor,
-        "discount_minor": decision.evaluation.discount_minor,
-        "redemptions": [
-            {
-                "redemption_id": spend.redemption_id,
-                "promotion_id": spend.applied.promotion_id,
-                "terms_digest": spend.applied.terms_digest,
-                "amount_minor": spend.amounts.minor,
-                **({"token_id": spend.applied.token_id} if spend.applied.token_id else {}),
-            }
-            for spend in decision.spends
-        ],
-    }
+
+def encode_receipt(receipt: Receipt) -> bytes:
+    """What `canonical` gives for it (the tests compare), without looking whether it may."""
+    return msgspec.json.encode(receipt)

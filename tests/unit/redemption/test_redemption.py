@@ -1,5 +1,6 @@
 """Redemption decides: what the engine applies must be covered by what this merchant may spend."""
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -7,22 +8,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sconto.base.canonical import canonical, digest
+from sconto.base.canonical import b64url, canonical, digest, parse_json
+from sconto.base.documents import to_builtins
 from sconto.cart import Cart, HeldToken, Holder, Line, PromotionIndex, ReasonCode
 from sconto.cart.model import STRANGER
 from sconto.ledger import Amounts
 from sconto.redemption import (
     Decision,
     Headroom,
+    Receipt,
+    Redeemed,
     decide,
+    encode_receipt,
     entry_of,
-    receipt_claims,
+    receipt_of,
     redemption_id,
 )
 from sconto.terms import terms_digest, terms_from
 from sconto.terms.counting import Counter
 
 SHOP = "https://shop.example"
+
+
+class Used(NamedTuple):
+    promotion_id: str
+    token_id: str | None
+    code: str | None
 
 
 class Part(NamedTuple):
@@ -193,9 +204,10 @@ def test_receipt_and_entry_say_what_was_spent() -> None:
     decision = decided(index_of(promotion("p", 100)), {"p": [Part("a", Amounts(1, 100))]})
     (spend,) = decision.spends
     data = canonical({"cart": 1})
-    claims = receipt_claims(
+    receipt = receipt_of(
         merchant=SHOP, order_id="o", cart=CART, cart_bytes=data, decision=decision, at_ms=5_999
     )
+    claims = parse_json(encode_receipt(receipt), max_bytes=1000)
     assert (claims["iat"], claims["cart"], claims["discount_minor"]) == (5, digest(data), 100)
     assert claims["redemptions"] == [
         {
@@ -216,6 +228,34 @@ def test_receipt_and_entry_say_what_was_spent() -> None:
     )
     assert (entry.kind, entry.amount_minor, entry.allotment_id) == ("reserved", 100, "a")
     assert (entry.token_id, entry.is_direct, entry.is_complete) == ("", False, False)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
+MINOR = st.integers(0, 10**15)
+
+
+@given(
+    st.builds(
+        Receipt,
+        *(TEXT, TEXT, MINOR, MINOR, TEXT, TEXT),
+        st.lists(st.builds(Redeemed, MINOR, TEXT, TEXT, TEXT, st.none() | TEXT), max_size=3).map(
+            tuple
+        ),
+        MINOR,
+    )
+)
+def test_a_receipt_is_written_canonically(receipt: Receipt) -> None:
+    assert encode_receipt(receipt) == canonical(to_builtins(receipt))
+
+
+@given(TEXT, TEXT, TEXT, st.none() | TEXT, st.none() | TEXT)
+def test_a_redemption_id_is_of_canonical_bytes(
+    merchant: str, order_id: str, promotion_id: str, token_id: str | None, code: str | None
+) -> None:
+    applied: Any = Used(promotion_id, token_id, code)
+    written = canonical([merchant, order_id, promotion_id, token_id or code or ""])
+    slow = b64url(hashlib.sha256(written).digest()[:18])
+    assert redemption_id(merchant, order_id, applied) == slow
 
 
 def shared(name: str, *left: int) -> Headroom:

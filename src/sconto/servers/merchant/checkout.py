@@ -208,6 +208,8 @@ def _holding(
     claims: list[TokenClaims],
     at_ms: int,
 ) -> Holding:
+    if request.client is None and not request.cart.codes and not claims:
+        return anonymous(request.cart)
 
     def holdout(terms_digest: str) -> int:
         known = server.shelf.get(terms_digest)
@@ -244,7 +246,9 @@ async def _check_out(
 ) -> OrderDocument:
     request: CheckoutRequest = call.document
     at_ms = call.at_ms(request.at)
-    body_hash = _content_hash(request)
+    # The same bytes as RFC 8785 gives for these values, and far quicker.
+    cart_bytes = msgspec.json.encode(request.cart, order="deterministic")
+    body_hash = _content_hash(request, cart_bytes)
     claims: list[TokenClaims] = []
     if request.presented:
         with server.base.store.read() as connection:
@@ -263,7 +267,9 @@ async def _check_out(
             server, held, available, request.order_id, at_ms, lambda look: look(tx.apart)
         )
         spending.check_not_restored(server, [one.applied.terms_digest for one in decision.spends])
-        return spending.keep(server, tx, request, held, decision, body_hash, state, at_ms)
+        return spending.keep(
+            server, tx, request, held, decision, cart_bytes, body_hash, state, at_ms
+        )
 
     done: OrderDocument = await server.base.store.write(
         command, is_beside=True, subject=request.order_id
@@ -271,10 +277,10 @@ async def _check_out(
     return done
 
 
-def _content_hash(request: CheckoutRequest) -> bytes:
+def _content_hash(request: CheckoutRequest, cart_bytes: bytes) -> bytes:
     """What makes two requests the same: all but the proofs, which are made anew each time."""
     content = (
-        request.cart,
+        msgspec.Raw(cart_bytes),
         request.client,
         request.at,
         request.ttl_s,

@@ -11,10 +11,17 @@ import msgspec
 
 from sconto.base.clock import MS_PER_SECOND, day_of
 from sconto.base.errors import UnavailableError
-from sconto.base.keys import sign_compact
+from sconto.base.keys import sign_written
 from sconto.cart import ReasonCode, Refusal, encode_evaluation
 from sconto.ledger import Amounts, Entry, wants_more
-from sconto.redemption import RECEIPT_TYPE, Decision, Spend, entry_of, receipt_claims
+from sconto.redemption import (
+    RECEIPT_TYPE,
+    Decision,
+    Spend,
+    encode_receipt,
+    entry_of,
+    receipt_of,
+)
 from sconto.servers.merchant.asking import ask
 from sconto.servers.merchant.orders import OrderDocument, document_of
 from sconto.servers.merchant.recognise import Holding
@@ -52,18 +59,17 @@ def keep(
     request: "CheckoutRequest",
     held: Holding,
     decision: Decision,
+    cart_bytes: bytes,
     body_hash: bytes,
     state: Literal["reserved", "redeemed"],
     at_ms: int,
 ) -> OrderDocument:
-    """Store a decision; nothing refuses from here on."""
+    """Store a decision; nothing refuses from here on. `cart_bytes` is the cart's canonical form."""
     home = server.base.home
     evaluation = decision.evaluation
-    # The same bytes as RFC 8785 gives for these values, and far quicker.
-    cart_bytes = msgspec.json.encode(request.cart, order="deterministic")
     receipt = None
     if decision.spends:
-        claims = receipt_claims(
+        said = receipt_of(
             merchant=home.url,
             order_id=request.order_id,
             cart=request.cart,
@@ -71,7 +77,7 @@ def keep(
             decision=decision,
             at_ms=at_ms,
         )
-        receipt = sign_compact(home.key, RECEIPT_TYPE, claims)
+        receipt = sign_written(home.key, RECEIPT_TYPE, encode_receipt(said))
     for coupon in held.learned:
         if server.shelf.get(coupon.terms_digest) is not None:
             coupons.add(tx, coupon)
