@@ -4,7 +4,6 @@ Each file has one reader: from a case and the file's context to the result that 
 """
 
 import base64
-import dataclasses
 import importlib.util
 import json
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 
 from sconto import federation, frames, tokens
@@ -132,7 +132,7 @@ def read_signature(case: Case, context: Case) -> Case:
 
 def read_events(case: Case, context: Case) -> Case:
     events = federation.decode_batch(case["batch"].encode())
-    return {"events": [dataclasses.asdict(event) for event in events]}
+    return {"events": [msgspec.structs.asdict(event) for event in events]}
 
 
 READERS: dict[str, Callable[[Case, Case], Case]] = {
