@@ -89,8 +89,9 @@ class Deliverer:
         self.failures: dict[str, str] = {}
         #: Peers that know more of this server than it does itself.
         self.alarms: set[str] = set()
-        #: Peers to ask what they have of us, also when nothing waits for them.
-        self._unasked: set[str] = set()
+        #: Peers to ask what they have of us before anything is sent to them, and how much there was
+        #: to have at the start: an old copy of us soon writes numbers that a peer has of the other.
+        self._unasked: dict[str, int] = {}
 
     async def start(self) -> None:
         """Take up every stream that was not finished when the process last ended."""
@@ -102,7 +103,7 @@ class Deliverer:
         if not self._delivers:
             return
         if self._asks_first:
-            self._unasked = {s.destination for s in streams if s.last_sequence}
+            self._unasked = {s.destination: s.last_sequence for s in streams if s.last_sequence}
         for stream in streams:
             if stream.acked_sequence < stream.last_sequence or stream.destination in self._unasked:
                 self.wake(stream.destination)
@@ -169,11 +170,13 @@ class Deliverer:
                     await asyncio.wait_for(wake.wait(), pause_s)
 
     async def _send_batch(self, destination: str) -> bool:
-        """Send the oldest events that wait; False when there was nothing to send."""
+        """Ask, or send the oldest events that wait; False when there was nothing to do."""
         with self._store.read() as connection:
             stream = exchange.stream_to(connection, destination)
-            rows = exchange.pending(connection, destination, BATCH_EVENTS_MAX)
-        if not rows and destination not in self._unasked:
+            at_start = self._unasked.get(destination)
+            is_asking = at_start is not None
+            rows = [] if is_asking else exchange.pending(connection, destination, BATCH_EVENTS_MAX)
+        if not rows and not is_asking:
             return False
         size = 2
         events: list[bytes] = []
@@ -197,19 +200,19 @@ class Deliverer:
         acked = answer.get("acked") if isinstance(answer, dict) else None
         if not isinstance(acked, int):
             raise PeerError(f"{destination} did not say what it has", url=destination)
-        self._unasked.discard(destination)
+        self._unasked.pop(destination, None)
         if answer.get("stream", "") != stream.stream:
             if not rows and stream.acked_sequence:
                 await self._was_restored(destination)
             acked = 0
-        if acked > stream.last_sequence:
+        if acked > (stream.last_sequence if at_start is None else at_start):
             await self._was_restored(destination)
         if acked < stream.acked_sequence:
             await self._catch_up(stream, acked)
         await self._store.write(
             lambda tx: exchange.acknowledge(tx.connection, destination, acked, stream.stream)
         )
-        return bool(rows)
+        return bool(rows) or is_asking
 
     async def _catch_up(self, stream: exchange.Stream, acked: int) -> None:
         """The peer was restored from a backup: send it again what it lost, if it is kept."""

@@ -43,7 +43,7 @@ async def with_backup(net, make_cart, uses=10):
 
 
 async def test_a_restored_merchant_that_says_nothing_is_found_out(net, make_cart):
-    """It asks its hub before it serves, may not spend, and says so; evaluations go on."""
+    """It asks its hub at its start, may not spend, and says so; evaluations go on."""
     a = await with_backup(net, make_cart)
     await a.start()
     await net.settle()
@@ -59,6 +59,20 @@ async def test_a_restored_merchant_that_says_nothing_is_found_out(net, make_cart
     await a.stop()
     await a.start()
     await a.post("/v1/redemptions", document, 503)
+    assert net.hub.budget("p").spent.uses == 3
+
+
+async def test_an_old_copy_that_wrote_as_much_as_its_hub_knows_more_is_found_out(net, make_cart):
+    """It sells before it reaches its hub: its new events have numbers of others that it told."""
+    a = await with_backup(net, make_cart)
+    net.away.add(net.hub.url)
+    await a.start()
+    assert await a.sell(net.order_id(), make_cart()) == 1
+    assert await a.sell(net.order_id(), make_cart()) == 1
+    net.heal()
+    await net.settle()
+    await until(lambda: a.server.base.deliverer.alarms)
+    await a.post("/v1/redemptions", {"order_id": "x", "cart": make_cart()}, 503)
     assert net.hub.budget("p").spent.uses == 3
 
 
