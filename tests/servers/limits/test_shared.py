@@ -397,6 +397,25 @@ async def test_counters_that_there_are_not_are_not_opened(net, pair):
     assert await ask(f"day:{later}") == "period_too_early"
 
 
+async def test_a_merchant_whose_clock_is_ahead_asks_for_the_next_day_as_others_do(net, pair):
+    """It is after midnight there, and not yet at the hub: within what signatures allow."""
+    await promise(net, pair, DAILY)
+    a, _ = pair
+    to_time(net, 23, 58)
+    next_there = from_ms(net.clock(), ZONE).date() + timedelta(2)
+    data = {"promotion_id": "p", "needed_uses": 1, "needed_minor": 1}
+    data["counter"] = f"day:{next_there}"
+
+    async def ask():
+        a.store.write_now(lambda tx: tx.send(net.hub.url, asking.REQUESTED, "p", data))
+        await net.settle()
+
+    net.clock.advance(61)  # 59 seconds before midnight
+    await ask()
+    assert not net.hub.parked()
+    assert counter_budget(net, data["counter"]).open.uses
+
+
 async def test_limits_that_cannot_be_exact_are_refused(net):
     def terms(**more):
         return {"terms": {**_other(), **more}, "launch": True}

@@ -4,7 +4,8 @@ A counter's budget is opened when a merchant first asks for a part of it, all of
 says what it counts (`sconto.terms.counting`). It is never deleted, so it is never opened twice.
 
 1. Only the period of now and the next one, and earlier ones, are opened: so it is known after a
-   restore of this hub which counters the backup may lack. Of those nothing is free.
+   restore of this hub which counters the backup may lack. Of those nothing is free. A merchant
+   whose clock is a little ahead asks just before midnight for the day after tomorrow, and is given.
 2. A reported redemption is settled from one part of each counter that the terms say it is in.
 3. Terms with a limit that cannot be kept so are refused when they are published.
 """
@@ -33,6 +34,9 @@ from sconto.terms.counting import (
 
 if TYPE_CHECKING:
     from sconto.servers.hub import Hub
+
+#: A merchant's clock may be ahead by so much, as signatures allow.
+AHEAD_MS = 60_000
 
 CounterName = Annotated[str, Meta(max_length=200)]
 
@@ -73,7 +77,8 @@ def open_budget(
         ledger.write_off_free(tx, promotion_id, name)
 
 
-def _is_later_than_next(terms: Terms, name: str, at_ms: int) -> bool:
+def _is_later_than_next(terms: Terms, name: str, now_ms: int) -> bool:
+    at_ms = now_ms + AHEAD_MS
     period, _, start = name.partition("/")[0].partition(":")
     if period == "ever":
         return False
