@@ -35,6 +35,8 @@ def test_a_campaign_is_good_when_the_promise_held_and_the_control_failed() -> No
         (Trial(overspent=1), FAILED),
         (Trial(changed=1), FAILED),
         (Trial(broken=["the books"]), FAILED),
+        (Trial(errors=["no port"]), FAILED),
+        (KEPT, Trial(errors=["no port"])),  # an error of the rig shows nothing
         (KEPT, KEPT),  # who finds nothing in a broken server finds nothing
     ],
 )
@@ -74,7 +76,7 @@ def test_it_exits_with_1_when_a_promise_was_broken_or_a_control_did_not_fail(
     assert ran(monkeypatch, capsys, told(FAILED, FAILED))[0] == 1
     assert ran(monkeypatch, capsys, told(KEPT, KEPT))[0] == 1
     code, document = ran(monkeypatch, capsys, UnavailableError("no disk"))
-    assert code == 1 and "no disk" in document["broken"][0]
+    assert code == 1 and "no disk" in document["errors"][0]
 
 
 def test_it_knows_its_campaigns(capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,7 +120,7 @@ def books(**changed: Any) -> Stored:
     accounts = {"cap": 10, "free": 5, "open": 4, "spent": 1, "written_off": 0}
     states = {"a": "redeemed", "b": "reversed"}
     entries = {"redeemed": 2, "reversed": 1, "refused": 3}
-    whole = Stored(set(), set(), states, entries, {PROMOTION: accounts}, [])
+    whole = Stored(set(), set(), states, entries, {(PROMOTION, ""): accounts}, [])
     return whole._replace(**changed)
 
 
@@ -137,14 +137,14 @@ def test_books_that_agree_with_the_history_are_balanced(tmp_path: Path) -> None:
     assert unbalanced(books(), told(tmp_path / "history"), cap=10) == []
 
 
-ACCOUNTS = books().budgets[PROMOTION]
+ACCOUNTS = books().budgets[PROMOTION, ""]
 
 
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"budgets": {PROMOTION: {**ACCOUNTS, "free": 6}}}, "do not add up"),
-        ({"budgets": {PROMOTION: {**ACCOUNTS, "cap": 11, "free": 6}}}, "do not add up"),
+        ({"budgets": {(PROMOTION, ""): {**ACCOUNTS, "free": 6}}}, "do not add up"),
+        ({"budgets": {(PROMOTION, ""): {**ACCOUNTS, "cap": 11, "free": 6}}}, "do not add up"),
         ({"redemptions": {"a": "redeemed", "b": "redeemed"}}, "1 are spent, 2 redeemed"),
         ({"redemptions": {"a": "redeemed", "b": "disputed"}}, "1 redemptions are disputed"),
         ({"entries": {"redeemed": 3, "reversed": 1, "refused": 3}}, "the hub counts"),

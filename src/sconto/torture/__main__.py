@@ -1,5 +1,5 @@
-"""`python -m sconto.torture [names…]`: one JSON object a line; 1 when a promise was broken, or a
-control did not fail.
+"""`python -m sconto.torture [names…]`: one JSON object a line; 1 when a promise was broken, a
+control did not fail, or a campaign could not go on.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(name: str, options: Options) -> Outcome:
-    """One campaign in a folder of its own; an error that nobody expected breaks it."""
+    """One campaign in a folder of its own; an error that nobody expected ends it."""
     folder = Path(tempfile.mkdtemp(prefix="sconto-torture-"))
     try:
         return asyncio.run(CAMPAIGNS[name](options, folder))
@@ -80,7 +80,7 @@ def run(name: str, options: Options) -> Outcome:
             overspent=0,
             control=None,
             seconds=0.0,
-            broken=[f"it could not be run: {msgspec.json.encode(str(error)).decode()[:500]}"],
+            errors=[f"it could not be run: {msgspec.json.encode(str(error)).decode()[:500]}"],
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -119,7 +119,7 @@ async def rounds_of(one: Alone, fault: Fault, rounds: int, bound: Bound, name: s
         if trial.holds or not name.endswith(CONTROL):
             await one.finish()
     except (ScontoError, DBAPIError) as error:
-        trial.broken.append(str(error)[:300])
+        trial.errors.append(str(error)[:300])
     trial.acknowledged = len(one.observer.acknowledged)
     return trial
 

@@ -122,7 +122,7 @@ async def _judge(net: Together, lost_disk: str) -> None:
         *({key for key, state in one.redemptions.items() if state == "reversed"} for one in read)
     )
     trial.overspent = overspent(ever, back, net.cap)
-    hub, accounts = read[0], read[0].budgets[PROMOTION]
+    hub, accounts = read[0], read[0].budgets[PROMOTION, ""]
     # What was taken back before the disk was lost holds no unit, and nobody claims it.
     standing = observer.redemptions() - observer.reversed_redemptions()
     unreported = lost(standing, hub.redemptions)

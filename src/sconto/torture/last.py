@@ -108,7 +108,7 @@ async def _trial(
         buyers += [await Buyer.of(shop) for _ in range(BUYERS)]
         await _rounds(trial, shop, buyers, rounds, bound, name)
     except (ScontoError, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-        trial.broken.append(f"{type(error).__name__}: {error}"[:300])
+        trial.errors.append(f"{type(error).__name__}: {error}"[:300])
     finally:
         for buyer in buyers:
             buyer.writer.close()

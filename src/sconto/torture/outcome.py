@@ -39,6 +39,8 @@ class Trial(msgspec.Struct, kw_only=True):
     changed: int = 0
     #: What else did not hold, in words.
     broken: list[str] = msgspec.field(default_factory=list)
+    #: Why it could not go on: that says nothing about promises, so it is no proof for a control.
+    errors: list[str] = msgspec.field(default_factory=list)
     #: What is worth telling.
     figures: dict[str, float] = msgspec.field(default_factory=dict)
 
@@ -63,6 +65,8 @@ class Outcome(msgspec.Struct, kw_only=True, omit_defaults=True):
     seconds: float
     changed: int = 0
     broken: list[str] = []
+    #: Why the trial ended too early, or the control before it had found anything.
+    errors: list[str] = []
     figures: dict[str, float] = {}
     #: What the control lost, overspent or broke.
     control_found: str = ""
@@ -70,10 +74,10 @@ class Outcome(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @property
     def is_good(self) -> bool:
-        """Kept what was promised, and would have noticed otherwise; or was skipped."""
+        """Kept what was promised to the end, and would have noticed otherwise; or was skipped."""
         if self.skipped:
             return True
-        kept = not (self.lost or self.overspent or self.changed or self.broken)
+        kept = not (self.lost or self.overspent or self.changed or self.broken or self.errors)
         return kept and self.control is True
 
 
@@ -112,6 +116,7 @@ def outcome(campaign: str, bound: Bound, trial: Trial, control: Trial, *, of: in
         seconds=bound.seconds,
         changed=trial.changed,
         broken=trial.broken,
+        errors=trial.errors + (control.errors if control.holds else []),
         figures=trial.figures,
         control_found=found,
     )

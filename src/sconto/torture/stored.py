@@ -26,8 +26,8 @@ class Stored(NamedTuple):
     redemptions: dict[str, str]
     #: Journal entries by kind.
     entries: dict[str, int]
-    #: Accounts of each promotion's budget, in uses.
-    budgets: dict[str, dict[str, int]]
+    #: Accounts of each budget, in uses, by promotion and counter; "": the promotion's own.
+    budgets: dict[tuple[str, str], dict[str, int]]
     parked: list[str]
 
 
@@ -65,7 +65,7 @@ def read(database_url: str) -> Stored:
                 },
                 {str(kind): int(number) for kind, number in connection.execute(counted)},
                 {
-                    row["promotion_id"]: {
+                    (row["promotion_id"], row["counter"]): {
                         name: int(row[f"{name}_uses"])
                         for name in ("cap", "free", "open", "spent", "written_off")
                     }

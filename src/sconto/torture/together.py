@@ -102,7 +102,7 @@ class Together:
 def unbalanced(hub: Stored, observer: Observer | None, cap: int) -> list[str]:
     """What is wrong with a hub's books; by the observer's history too, where no disk was lost."""
     wrong = [f"parked: {reason}" for reason in hub.parked if observer or not _is_repeat(reason)]
-    accounts = hub.budgets[PROMOTION]
+    accounts = hub.budgets[PROMOTION, ""]
     parts = sum(accounts[name] for name in ("free", "open", "spent", "written_off"))
     if accounts["cap"] != cap or parts != cap:
         wrong.append(f"the accounts do not add up: {accounts}")
@@ -181,9 +181,9 @@ def neighbours(folder: Path, shops: int) -> tuple[Place, list[Place]]:
 
 @asynccontextmanager
 async def judged(net: Together) -> AsyncIterator[None]:
-    """What goes wrong in it is a broken promise; what was acknowledged is counted at the end."""
+    """An error in it is noted: it proves nothing. What was acknowledged is counted at the end."""
     try:
         yield
     except (ScontoError, DBAPIError) as error:
-        net.trial.broken.append(str(error)[:300])
+        net.trial.errors.append(str(error)[:300])
     net.trial.acknowledged = len(net.observer.acknowledged)
