@@ -2,13 +2,14 @@
 
 from itertools import combinations
 from random import Random
+from typing import Any, ClassVar
 
 import pytest
 
 from sconto.cart import Evaluation, Lane, Promotion, PromotionIndex, ReasonCode, evaluate
 from sconto.cart import best as best_module
 from sconto.cart.basket import Basket, State
-from sconto.cart.best import EXACT_MAX, NODES_MAX
+from sconto.cart.best import EXACT_MAX, NODES_MAX, SEARCH_MAX, BestSet
 from sconto.cart.model import STRANGER
 from sconto.cart.price import Draft
 from sconto.cart.promotion import Application, Compiled
@@ -168,6 +169,141 @@ def test_conditions_that_fail_are_told_and_not_called_beaten() -> None:
     more = promotion_of("more", benefit={"type": "amount_off", "amount_minor": 9}, conditions=needs)
     found = run([off, more], "a 100")
     assert [(r.code, r.missing) for r in found.refused] == [(ReasonCode.QUANTITY_TOO_LOW, 1)]
+
+
+def off(name: str, amount_minor: int, /, **combination: Any) -> Promotion:
+    benefit = {"type": "amount_off", "amount_minor": amount_minor}
+    return promotion_of(name, benefit=benefit, combination=combination)
+
+
+def points(name: str, **combination: Any) -> Promotion:
+    return promotion_of(name, benefit={"type": "points", "points": 5}, combination=combination)
+
+
+def search_of(*promotions: Promotion, cart: str = "a 5000") -> BestSet:
+    basket = Basket(cart_of(cart), STRANGER, 0)
+    applications = sorted((Compiled(p.terms, p.digest).automatic for p in promotions), key=key_of)
+    return BestSet(applications, basket, BEST, Progress(State.start(basket)))
+
+
+def chosen_by(search: BestSet) -> dict[str, int]:
+    """What each promotion of the set found gives; the search knows their sum."""
+    found = {t.application.promotion.promotion_id: t.draft.amount_minor for t in search.run().taken}
+    assert search.best_value == sum(found.values())
+    return found
+
+
+class TestTheStepsOfTheSearch:
+    """Two that compete take two steps: the first alone, then the second beside it, which is blocked
+    and leaves nothing to come. Without the first there is nothing more to win."""
+
+    pair = (off("p", 300, mode="compete"), off("q", 300, mode="compete"))
+
+    @pytest.mark.parametrize(("limit", "is_exact"), [(3, True), (2, True), (1, False)])
+    def test_so_many_are_needed_and_no_more(
+        self, limit: int, is_exact: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(best_module, "NODES_MAX", limit)
+        search = search_of(*self.pair)
+        assert chosen_by(search) == {"p": 300}
+        assert (search.nodes, search.is_exact) == (2, is_exact)
+
+    @pytest.mark.parametrize(("limit", "nodes"), [(2, 2), (1, 0)])
+    def test_so_many_promotions_are_searched_and_no_more(
+        self, limit: int, nodes: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(best_module, "SEARCH_MAX", limit)
+        search = search_of(*self.pair)
+        assert chosen_by(search) == {"p": 300}
+        assert (search.nodes, search.is_exact) == (nodes, nodes > 0)
+
+    def test_where_all_reach_the_sum_of_the_ceilings_there_are_none(self) -> None:
+        search = search_of(points("a", mode="compete"), off("p", 300, mode="compete"), off("q", 1))
+        assert chosen_by(search) == {"p": 300, "q": 1}
+        assert (search.nodes, search.is_exact) == (0, True)
+
+    def test_what_gives_no_money_is_in_no_set(self) -> None:
+        compete = {"mode": "compete"}
+        search = search_of(points("0"), off("a", 100, **compete), off("b", 900, **compete))
+        assert chosen_by(search) == {"b": 900}
+
+
+class TestWithoutProof:
+    """No search: in order, or the largest first as long as all chosen still fit."""
+
+    @pytest.fixture(autouse=True)
+    def no_search(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(best_module, "SEARCH_MAX", 4)
+        monkeypatch.setattr(best_module, "NODES_MAX", 0)
+
+    compete: ClassVar[dict[str, Any]] = {"mode": "compete"}
+    alone: ClassVar[dict[str, Any]] = {"combines_with": []}
+
+    @pytest.mark.parametrize(
+        ("promotions", "chosen"),
+        [
+            # In order a, c, d: 152; the largest first skip a and go on.
+            (
+                [off("a", 100, **compete), off("b", 900, **compete), off("c", 51), off("d", 1)],
+                {"b": 900, "c": 51, "d": 1},
+            ),
+            # The largest goes with nothing, and the others together are worth more.
+            ([off("a", 60), off("b", 100, **alone), off("c", 60)], {"a": 60, "c": 60}),
+            # Worth the same either way: the set in order stays.
+            (
+                [
+                    off("a", 40, mode="compete", tags=["x"]),
+                    off("b", 100, mode="compete"),
+                    off("c", 60, combines_with=["x"]),
+                ],
+                {"a": 40, "c": 60},
+            ),
+            # One cent is worth taking.
+            ([off("p", 1, **compete), off("q", 1, **compete)], {"p": 1}),
+        ],
+    )
+    def test_the_better_of_both_is_taken(
+        self, promotions: list[Promotion], chosen: dict[str, int]
+    ) -> None:
+        search = search_of(*promotions)
+        assert (chosen_by(search), search.is_exact) == (chosen, False)
+
+    @pytest.mark.parametrize("seed", range(12))
+    def test_it_is_no_less_than_any_single_one_and_the_same_for_every_order(
+        self, seed: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """More than are ever searched, by the real limits."""
+        monkeypatch.undo()
+        random = Random(seed)
+        promotions = some_promotions(random, SEARCH_MAX + 6)
+        cart = ", ".join(f"{random.randint(1, 5)} {sku} {random.randint(1, 900)}" for sku in SKUS)
+        found = run(promotions, cart)
+        assert found.method == "heuristic"
+        basket = Basket(cart_of(cart), STRANGER, 0)
+        singles = [(Compiled(p.terms, p.digest).automatic,) for p in promotions]
+        assert found.discount_minor >= max(worth(one, basket, BEST) for one in singles) > 0
+        random.shuffle(promotions)
+        assert run(promotions, cart) == found
+
+    def test_it_goes_on_from_what_an_earlier_lane_took(self) -> None:
+        early = off("e", 5, lane="early", tags=["x"], combines_with=["y"])
+        compete = {"mode": "compete", "tags": ["y"]}
+        lanes = [Lane(name="early"), BEST]
+        promotions = [early, off("a", 10, **compete), off("b", 20, **compete), off("free", 50)]
+        found = evaluate(cart_of("a 100"), PromotionIndex(promotions, lanes=lanes), at_ms=0)
+        assert found.method == "heuristic"
+        assert {x.promotion_id: x.amount_minor for x in found.applied} == {"e": 5, "b": 20}
+        assert [(x.promotion_id, x.code, x.beaten_by) for x in found.refused] == [
+            ("a", ReasonCode.BEATEN, "b"),
+            ("free", ReasonCode.NOT_COMBINABLE, "e"),
+        ]
+
+
+def test_what_has_no_money_left_to_give_still_gives_its_points() -> None:
+    all_off = {"type": "percent_off", "basis_points": 10_000}
+    both = promotion_of("q", benefits=[all_off, {"type": "points", "points": 5}])
+    found = run([off("p", 100), both], "a 100")
+    assert {x.promotion_id: x.amount_minor for x in found.applied} == {"p": 100, "q": 0}
 
 
 class TestBestOfTheItem:

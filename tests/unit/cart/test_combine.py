@@ -143,13 +143,14 @@ class TestInOrder:
         line = {"spread": "each_line"}
         promotions = [get, off("2", 10, **line), off("3", 20, **line), off("4", 40, **line)]
         found = evaluate(
-            cart_of("a 1000, aa 1000, 2 b 1000, c 1000"),
+            cart_of("a 1000, aa 1000, aaa 1000, 2 b 1000, c 1000"),
             PromotionIndex(promotions, lanes=[lane]),
             at_ms=0,
         )
         assert {x.line_id: x.discount_minor for x in found.lines} == {
             "a": 10 + 20,
             "aa": 10 + 20,
+            "aaa": 10 + 20,
             "b": 2000,
             "c": 10 + 20,
         }
