@@ -17,12 +17,14 @@ from sconto import tokens
 from sconto.base.canonical import b64url_decode
 from sconto.ledger import Amounts
 from sconto.servers import exchange as receiving
+from sconto.servers.hub import counters, issuing
 from sconto.servers.hub.allotments import GRANTED
-from sconto.servers.merchant import recognise
+from sconto.servers.merchant import limiting, recognise
 from sconto.simulate import operators
-from sconto.store import exchange, journal, ledger, orders
+from sconto.store import coupons, exchange, journal, ledger, orders
 from sconto.store.schema import allotments
 from sconto.store.writer import Store, Tx
+from sconto.terms import counting
 
 if TYPE_CHECKING:
     from sconto.simulate.world import World
@@ -70,6 +72,8 @@ def _again(is_meant: Callable[[Any], bool]) -> AbstractContextManager[None]:
 def no_grant_ids(world: "World") -> Iterator[None]:
     """A grant that comes again is taken again, where the inbox does not notice grants either."""
     accept = ledger.accept
+    world.at_least = ("reset",)
+    world.visits = (20, 30)
 
     def again(tx: Tx, part: ledger.Allotment) -> bool:
         if accept(tx, part):
@@ -95,7 +99,7 @@ def no_grant_ids(world: "World") -> Iterator[None]:
 def no_sync(world: "World") -> Iterator[None]:
     """A crash takes the last commit with it, although it was acknowledged."""
     world.disks_forget = True
-    world.at_least = ("kill",)
+    world.at_least = ("kill", "restart_all")
     yield
 
 
@@ -189,7 +193,7 @@ def timer_reclaim(world: "World") -> Iterator[None]:
         hub = world.stage.hosts[0]
 
         def command(tx: Tx) -> None:
-            for promotion_id in world.stage.auditor.caps:
+            for promotion_id in world.stage.auditor.rules:
                 for part in ledger.of_promotion(tx.connection, promotion_id):
                     ledger.reclaim(tx, part.allotment_id)
 
@@ -236,6 +240,52 @@ def _deaf() -> tuple[Any, str, Any]:
     return receiving.Deliverer, "_was_restored", ignore
 
 
+@contextlib.contextmanager
+def no_release(world: "World") -> Iterator[None]:
+    """A merchant says that it has released a token, and goes on taking it."""
+    world.visits = (10, 15)
+    with _instead((coupons, "release", lambda tx, coupon: None)):
+        yield
+
+
+@contextlib.contextmanager
+def no_sharing(world: "World") -> Iterator[None]:
+    """Each merchant counts for itself what merchants should count together."""
+    counted = counting.counters
+    world.visits = (10, 15)
+
+    def alone(terms: Any, occasion: Any, *, is_of_hub: bool) -> Any:
+        return counted(terms, occasion)
+
+    with _instead(
+        (limiting, "counters", alone), (counters, "dispute", lambda tx, entry, terms, parts: None)
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def no_doubt(world: "World") -> Iterator[None]:
+    """A restored hub opens a counter again that its backup lacks, and grants it a second time."""
+    world.at_least = ("restore_hub",)
+    world.visits = (20, 30)
+    with _instead((ledger, "write_off_free", lambda tx, promotion_id, name: None)):
+        yield
+
+
+@contextlib.contextmanager
+def no_shopper_limit(world: "World") -> Iterator[None]:
+    """The hub issues tokens, and merchants take them, however many a shopper has had."""
+    counted = counting.counters
+    world.visits = (10, 15)
+
+    def nobody(terms: Any, occasion: Any, *, is_of_hub: bool) -> Any:
+        found = counted(terms, occasion, is_of_hub=is_of_hub)
+        return [one for one in found or () if one.is_shared]
+
+    with _instead((issuing, "shopper_limits", lambda terms: []), (limiting, "counters", nobody)):
+        yield
+
+
 ABLATIONS: dict[str, Ablation] = {
     "inbox": no_inbox,
     "grants": no_grant_ids,
@@ -248,4 +298,8 @@ ABLATIONS: dict[str, Ablation] = {
     "reversals": no_reversal_ids,
     "incarnation": no_incarnation,
     "epoch": no_epoch,
+    "release": no_release,
+    "sharing": no_sharing,
+    "doubt": no_doubt,
+    "shoppers": no_shopper_limit,
 }

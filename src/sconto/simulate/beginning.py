@@ -4,7 +4,8 @@ Introducing servers takes longer than what a seed is about, so it is done once f
 kinds of network, in calm weather, before the time of the seeds; a seed starts all servers anew from
 copies of the disks. A kind is the same in every process: one to four merchants, one wallet server,
 and one to three promotions of one or two brands, with caps of 1, 2, 3, 10 or a million uses, or in
-money.
+money, and with limits that merchants share, by shopper or by token, in days that begin while it is
+rough.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,6 @@ from typing import Any, NamedTuple
 
 from sconto.base.errors import InvariantError
 from sconto.frames import FrameOffer, build_frame, encode_bundle, frame_key
-from sconto.ledger import UNLIMITED
 from sconto.servers.config import Home, create_home
 from sconto.servers.principal import make_api_key
 from sconto.simulate import outside
@@ -39,8 +39,8 @@ class Beginning(NamedTuple):
     homes: tuple[Home, ...]
     disks: tuple[bytes, ...]
     places: Places
-    #: Caps in uses and minor units by promotion.
-    caps: Mapping[str, tuple[int, int]]
+    #: Of its promotions, as documents.
+    terms: tuple[Mapping[str, Any], ...]
 
 
 @cache
@@ -56,11 +56,10 @@ class _Introduction:
         self._kind = kind
         draw = Random(f"beginning {kind}")
         self._shop_names = [f"shop{i}" for i in range(1, draw.randint(1, 4) + 1)]
-        self._terms = [_terms(i, draw) for i in range(1, draw.randint(1, 3) + 1)]
+        self._terms = tuple(_terms(i, draw) for i in range(1, draw.randint(1, 3) + 1))
         self._accounts = tuple(f"a{i}" for i in range(1, draw.randint(1, 6) + 1))
-        self._caps = {terms["promotion_id"]: _cap(terms) for terms in self._terms}
         self._bytes = draw.randbytes
-        self._stage = Stage(f"beginning {kind}", self._caps, begins_s=-BEFORE_S)
+        self._stage = Stage(f"beginning {kind}", self._terms, begins_s=-BEFORE_S)
 
     def make(self) -> Beginning:
         for name in ["hub", *self._shop_names, "wallet"]:
@@ -71,7 +70,7 @@ class _Introduction:
         hosts = self._stage.hosts
         homes = tuple(host.home for host in hosts)
         return Beginning(
-            homes, tuple(host.disk.image() for host in hosts), self._places, self._caps
+            homes, tuple(host.disk.image() for host in hosts), self._places, self._terms
         )
 
     def _home(self, name: str) -> Home:
@@ -119,7 +118,12 @@ class _Introduction:
             accounts=self._accounts,
             shops=tuple([await self._open_shop(shop, keys[shop.name]) for shop in shops]),
             offers=tuple(
-                Offer(t["promotion_id"], f"brand{i}", t["access"]["type"] == "token")
+                Offer(
+                    t["promotion_id"],
+                    f"brand{i}",
+                    t["access"]["type"] == "token",
+                    t["access"].get("code"),
+                )
                 for i, t in enumerate(self._terms, 1)
             ),
         )
@@ -177,14 +181,17 @@ class _Introduction:
 
 
 def _terms(number: int, draw: Random) -> dict[str, Any]:
-    """One unit of money off one brand, for everybody or for holders of a token."""
+    """One unit of money off one brand, for everybody, for a code or for holders of a token."""
     cap = draw.choice(CAPS)
     in_money = draw.random() < 0.25
+    access = draw.choice(["token", "token", "automatic", "code"])
+    limits = [{"amount_minor": cap * 130} if in_money else {"uses": cap}]
+    schedule = draw.choice([{"schedule": {"time_zone": "America/Los_Angeles"}}, {}])
     return {
         "promotion_id": f"promo{number}",
         "title": f"1.00 off brand {number}",
         "currency": "USD",
-        "access": {"type": draw.choice(["token", "automatic"])},
+        "access": {"type": access, **({"code": f"SAVE{number}"} if access == "code" else {})},
         "benefits": [
             {
                 "type": "amount_off",
@@ -193,13 +200,29 @@ def _terms(number: int, draw: Random) -> dict[str, Any]:
             }
         ],
         "funding": {"shares": [{"party": f"brand{draw.randint(1, 2)}", "basis_points": 10_000}]},
-        "limits": [{"amount_minor": cap * 130} if in_money else {"uses": cap}],
+        **schedule,
+        "limits": limits + _more_limits(access, draw),
     }
 
 
-def _cap(terms: dict[str, Any]) -> tuple[int, int]:
-    limit = terms["limits"][0]
-    return limit.get("uses", UNLIMITED), limit.get("amount_minor", UNLIMITED)
+def _more_limits(access: str, draw: Random) -> list[dict[str, Any]]:
+    """Beside the cap: perhaps one that merchants share, one by shopper and one by token."""
+    found: list[dict[str, Any]] = []
+    few = draw.choice([1, 2, 3])
+    if draw.random() < 0.5:
+        by = draw.choice([{}, {"per": ["attribute"], "attribute": "region"}])
+        if access == "code" and draw.random() < 0.5:
+            by = {"per": ["code"]}
+        most = draw.choice([{"uses": few}, {"uses": few}, {"amount_minor": few * 130}])
+        period = {"period": "day"} if not by or draw.random() < 0.7 else {}
+        found.append({**by, **most, **period})
+    if draw.random() < 0.4:
+        each = draw.choice([["merchant", "shopper"], ["shopper"]]) if access == "token" else None
+        period = {} if access == "token" else {"period": "day"}
+        found.append({"per": each or ["merchant", "shopper"], "uses": few, **period})
+    if access == "token" and draw.random() < 0.5:
+        found.append({"per": ["token"], "uses": 2})
+    return found
 
 
 def _digest(terms: dict[str, Any]) -> str:

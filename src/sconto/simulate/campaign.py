@@ -27,8 +27,10 @@ MUST_HAPPEN = (
     "journal_clipped journal_reserved journal_redeemed journal_released journal_expired "
     "journal_reversed journal_refused refused_allotment_exhausted repeated calm "
     "topped_up revoked wrote_off late_report declined closed reversed_after_close "
-    "presented_elsewhere restored_merchant restored_hub claimed_by_receipt old_copy greedy "
-    "disputed_beyond_grant"
+    "presented_elsewhere restored_merchant restored_hub claimed_by_receipt greedy "
+    "old_copy_noticed old_copy_of_all_that_was_told disputed_beyond_grant "
+    "moved moved_and_used move_refused counter_granted counter_used_up day_passed "
+    "told_limit_reached shopper_limited"
 ).split()
 PROGRESS_S = 10.0
 

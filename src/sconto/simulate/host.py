@@ -25,8 +25,8 @@ from sconto.simulate.loop import Life, Loop
 from sconto.simulate.trace import Trace
 from sconto.store.writer import BATCH_MAX, Store
 
-#: Simulated time starts here: 2026-12-01 08:00 UTC.
-START_MS = 1_796_112_000_000
+#: Simulated time starts here: 2026-12-01, three seconds before a day begins in Los Angeles.
+START_MS = 1_796_111_997_000
 
 
 class Crashed(BaseException):
@@ -169,7 +169,7 @@ class Host:
         self._store.on_point = self._point
         return self._store
 
-    def start(self) -> None:
+    def start(self) -> Life:
         """Start a new life from the disk; the server is up once its own start has run."""
         life = Life(self.name)
         self.life = None
@@ -190,6 +190,7 @@ class Host:
 
         self._starting = life
         context.run(begin)
+        return life
 
     def offline(self, work: Callable[[Any], Any]) -> None:
         """Build the server while it does not serve, as the command line does, and work with it."""

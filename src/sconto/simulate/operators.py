@@ -24,6 +24,10 @@ from sconto.store.schema import allotments
 
 ACTS = ("top_up", "revoke", "write_off", "decline", "rotate")
 LOSSES = ("restore_merchant", "restore_hub", "old_copy", "greedy")
+#: An old copy reaches its hub, and knows what it is, within so many simulated seconds.
+NOTICED_S = 120.0
+_RECEIVED = "SELECT last_sequence FROM inbox_streams WHERE source = ?"
+_SENT = "SELECT last_sequence FROM outbox_streams WHERE destination = ?"
 #: Chances of each act, and of a loss, in a seed.
 ACT, LOSS = 0.25, 0.25
 
@@ -129,28 +133,44 @@ class Operators:
             self._stage.counts["restored_hub"] += 1
 
     async def _old_copy(self) -> None:
-        """Somebody puts an old copy of a merchant back and lets it serve; later it is restored."""
+        """Somebody puts an old copy of a merchant back and lets it serve; later it is restored.
+
+        It must notice, where its hub has events that the copy does not know, and before it has
+        told others under the same numbers; where it is started again before, it cannot know that.
+        """
         host = await self._one_up(self._merchants())
         if host is None:
             return
-        self._stage.auditor.is_lied_to = True  # until it hears of its hub it knows no better
+        auditor, hub = self._stage.auditor, self._stage.hosts[0]
+        auditor.suspects.add(host.url)  # until it hears of its hub it knows no better
         await self._put_back(host, self._backup(host))
-        host.start()
+        (at_hub,) = auditor.ask(hub, _RECEIVED, host.url) or [(0,)]
+        (in_copy,) = auditor.ask(host, _SENT, hub.url) or [(0,)]
+        life = host.start()
         self._stage.counts["old_copy"] += 1
-        await asyncio.sleep(self._draw.uniform(0.5, 6))
+
+        def has_noticed(copy: Host = host) -> bool:
+            return copy.is_up and bool(copy.server.base.deliverer.alarms)
+
+        if at_hub > in_copy:
+            await self._stage.until(lambda: life.is_over or has_noticed(), NOTICED_S)
+            if not life.is_over and not has_noticed():
+                auditor.violated(f"{host.name} has not noticed that it is an old copy")
+            self._stage.counts["old_copy_noticed"] += has_noticed()
+        else:
+            await asyncio.sleep(self._draw.uniform(0.5, 6))
+            self._stage.counts["old_copy_of_all_that_was_told"] += 1
         host = await self._one_up([host])
-        if host is None:
-            return
-        self._stage.counts["old_copy_noticed"] += bool(host.server.base.deliverer.alarms)
-        await self._put_back(host, None)
-        self._renew(host)
+        if host is not None:
+            await self._put_back(host, None)
+            self._renew(host)
 
     async def _greedy(self) -> None:
         """A merchant writes more units into its parts than it was granted."""
         host = await self._one_up(self._merchants())
         if host is None:
             return
-        self._stage.auditor.is_lied_to = True
+        self._stage.auditor.suspects.add(host.url)
 
         def command(tx: Any) -> None:
             columns = allotments.c

@@ -1,4 +1,4 @@
-"""The workload: shoppers clip, present, reserve, redeem and return, and repeat what got no answer.
+"""The workload: shoppers clip, present, move, reserve, redeem and return, and insist on an answer.
 
 A shopper makes the ids and keeps them, so that a repeated request is the same operation. What a
 merchant has acknowledged is a promise that the auditor holds it to; a reply to a repeated request
@@ -41,6 +41,7 @@ class Offer:
     promotion_id: str
     brand: str
     is_token: bool
+    code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ class Shoppers:
         shop = draw.choice(self._places.shops)
         if not offer.is_token:
             account = draw.choice(self._places.accounts)
-            await self._check_out(draw, shop, offer, account, None)
+            for _ in range(draw.choice([1, 1, 2, 3])):  # who comes again meets a limit by shopper
+                await self._check_out(draw, shop, offer, account, None)
             return
         account = draw.choice(self._places.accounts)
         token = await self._clip(draw, account, shop, offer)
@@ -105,6 +107,9 @@ class Shoppers:
             orders.append(self._check_out(draw, shop, offer, account, token))
         if other is not shop and draw.random() < 0.5:
             orders.append(self._check_out(draw, other, offer, account, token, is_wrong=True))
+        if other is not shop and draw.random() < 0.4:
+            orders.append(self._move(draw, shop, other, offer, account, token))
+            orders.append(self._check_out(draw, shop, offer, account, token, waits_s=6))
         await asyncio.gather(*orders)
         if draw.random() < 0.2:  # again, after it was perhaps taken back
             await self._check_out(draw, shop, offer, account, token)
@@ -119,10 +124,34 @@ class Shoppers:
         }
         reply = await self.insist(draw, self._places.wallet, "/v1/clips", clip, self._wallet_key)
         self._counts[f"clip_{reply.status}"] += 1
+        self._counts["shopper_limited"] += "shopper_limit_reached" in str(reply.json)
         if reply.status != 201:
             return None
         self.tokens.append(str(reply.json["token_id"]))
         return self.tokens[-1]
+
+    async def _move(
+        self, draw: Random, shop: Shop, other: Shop, offer: Offer, account: str, token: str
+    ) -> None:
+        """Have a token at another merchant, and use it there; sometimes that was in vain."""
+        await asyncio.sleep(draw.uniform(0, 2))
+        move = {"move_id": f"m-{token}", "merchant": other.url, "account_id": account}
+        path = f"/v1/tokens/{token}/moves"
+        reply = Reply(0, {})
+        for _ in range(TRIES_MAX):
+            reply = await self.insist(draw, self._places.wallet, path, move, self._wallet_key)
+            if reply.status != 200 or reply.json["state"] != "pending":
+                break
+            await asyncio.sleep(draw.uniform(0.2, PAUSE_S))
+        self._counts[f"move_{reply.status}"] += 1
+        if reply.status != 200 or reply.json["state"] != "moved":
+            return
+        successor = str(reply.json["successor_id"])
+        self.tokens.append(successor)
+        await self._check_out(draw, other, offer, account, successor)
+        if draw.random() < 0.3:  # and back again, or as often as it has uses
+            await self._check_out(draw, other, offer, account, successor)
+            await self._move(draw, other, shop, offer, account, successor)
 
     @property
     def _wallet_key(self) -> str:
@@ -137,7 +166,9 @@ class Shoppers:
         token: str | None,
         *,
         is_wrong: bool = False,
+        waits_s: float = 0,
     ) -> None:
+        """One order. With `waits_s` a token is presented some time after the proof was made."""
         self._orders += 1
         order_id = f"o-{self._orders}"
         way = draw.choice(["direct", "direct", "redeem", "release", "abandon"])
@@ -155,6 +186,8 @@ class Shoppers:
                         "quantity": draw.choice([1, 1, 2]),
                     }
                 ],
+                "codes": [offer.code] if offer.code else [],
+                "attributes": {"region": draw.choice(["north", "south"])},
             },
             "ttl_s": draw.choice([2, 4, 8]),
         }
@@ -165,11 +198,14 @@ class Shoppers:
             if shown is None:
                 return
             order["presented"] = [shown]
+            await asyncio.sleep(draw.uniform(0, waits_s))
             self._counts["presented_elsewhere"] += is_wrong
         reply = await self.insist(draw, shop.url, path, order, shop.key)
         self._counts[f"{way}_{reply.status}"] += 1
         if reply.status != 201:
             return
+        for refused in reply.json["evaluation"]["refused"]:
+            self._counts[f"told_{refused['code']}"] += 1
         if is_wrong and any(one.get("token_id") for one in reply.json["redemptions"]):
             self._auditor.violated(f"{shop.name} has taken a token of another merchant")
         if way == "direct":

@@ -6,7 +6,7 @@ of all of them at the end.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from random import Random
@@ -19,6 +19,7 @@ from sconto.simulate.auditor import Auditor
 from sconto.simulate.host import START_MS, Host
 from sconto.simulate.loop import Life, Loop
 from sconto.simulate.network import Network, Wire
+from sconto.simulate.rules import Rules
 from sconto.simulate.trace import Trace
 
 
@@ -26,7 +27,7 @@ class Stage:
     """`begins_s` is the simulated time before or after `START_MS` at which it all begins."""
 
     def __init__(
-        self, seed: str, caps: Mapping[str, tuple[int, int]], *, begins_s: float = 0.0
+        self, seed: str, terms: Iterable[Mapping[str, Any]], *, begins_s: float = 0.0
     ) -> None:
         self.seed = seed
         self.counts: Counter[str] = Counter()
@@ -35,9 +36,9 @@ class Stage:
         self.loop = Loop(Random(f"{seed}/schedule"), begins_s)  # type: ignore[abstract]
         self.trace = Trace(lambda: (round(self.loop.time() * 1e6), self.loop.steps))
         self.network = Network(self.loop, self.faults, self.trace, self.counts)
-        self.auditor = Auditor(dict(caps), self.counts)
+        self.auditor = Auditor(map(Rules, terms), self.counts)
         self.network.audit = self.auditor
-        self.hosts: list[Host] = []
+        self.hosts = self.auditor.hosts
         self.is_over = False
 
     def add(self, home: Home, image: bytes) -> Host:

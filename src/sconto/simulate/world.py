@@ -29,8 +29,6 @@ from sconto.simulate.stage import Stage
 
 #: Simulated seconds after the healing within which everything must be delivered.
 CALM_S = 240.0
-#: The same where a key was changed: a peer asks for keys once a minute, a sender waits ever longer.
-CALM_ROTATED_S = 900.0
 #: How many shoppers come in a seed.
 VISITS = (1, 6)
 
@@ -78,7 +76,7 @@ class World:
         self._begun = begun
         self._workload = Random(f"{seed}/workload")
         self._operators = Random(f"{seed}/operators")
-        self.stage = stage = Stage(seed, begun.caps)
+        self.stage = stage = Stage(seed, begun.terms)
         #: For ablations: disks that lose acknowledged commits, and what else runs in the world.
         self.disks_forget = False
         self.also: list[Callable[[], Coroutine[Any, Any, None]]] = []
@@ -147,9 +145,8 @@ class World:
             if task.done() and task.exception() is not None:
                 raise InvariantError(repr(task.exception()))
         healed_s = stage.loop.time()
-        calm_s = CALM_ROTATED_S if "rotate" in operators.chosen else CALM_S
         is_calm = await stage.until(
-            lambda: all(map(_is_done, (shopping, working, visiting))) and stage.is_quiet, calm_s
+            lambda: all(map(_is_done, (shopping, working, visiting))) and stage.is_quiet, CALM_S
         )
         if stage.is_broken:
             return
@@ -158,7 +155,7 @@ class World:
                 raise InvariantError(f"the workload is wrong: {task.exception()!r}")
         if not is_calm:
             waiting = [host.name for host in stage.hosts if not stage.auditor.is_quiet(host)]
-            stage.auditor.violated(f"not delivered {calm_s} s after healing: {waiting}")
+            stage.auditor.violated(f"not delivered {CALM_S} s after healing: {waiting}")
             return
         stage.counts["calm"] += 1
         stage.trace.add("calm", "world", f"{stage.loop.time() - healed_s:.1f}")
