@@ -312,7 +312,8 @@ def _otherwise(event: bytes, how: int) -> bytes:
     if how == 1:
         return msgspec.json.encode(dict(sorted(msgspec.json.decode(event).items())))
     if how == 2:
-        return event.replace(b'"data":{', b'"data":{"big":90071992547409930,')
+        comma = b"" if b'"data":{}' in event else b","
+        return event.replace(b'"data":{', b'"data":{"big":90071992547409930' + comma)
     return event.replace(b'"subject"', b'"subject":"twice","subject"')
 
 
