@@ -34,6 +34,7 @@ from sconto.store.writer import Tx
 from sconto.terms import encode_terms, terms_digest, terms_from
 
 from . import row_by_row
+from .conftest import World
 
 HUB = "https://hub.example"
 SHOP = "https://shop.example"
@@ -45,23 +46,7 @@ CLOSED = "sconto.allotment.closed.v1"
 
 
 def _terms(promotion_id: str, **changes: Any) -> Any:
-    return terms_from(
-        {
-            "promotion_id": promotion_id,
-            "title": "10 % off Oaty",
-            "currency": "USD",
-            "access": {"type": "token"},
-            "benefits": [
-                {
-                    "type": "percent_off",
-                    "basis_points": 1000,
-                    "items": {"include": [{"brands": ["oaty"]}]},
-                }
-            ],
-            "limits": [{"uses": 1000}],
-        }
-        | changes
-    )
+    return terms_from(World.terms_of(promotion_id, **{"limits": [{"uses": 1000}], **changes}))
 
 
 TERMS = {
